@@ -1,0 +1,108 @@
+"""What was typed: a verb, perhaps a config file, overrides and flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from mlip.cli.catalog import VERBS, Verb
+from mlip.cli.suggest import did_you_mean, listing, nearest
+from mlip.errors import MlipError
+
+FLAGS = ("--help", "-h", "--cfg", "-c", "--multirun", "-m", "--version")
+
+
+class Arguments(NamedTuple):
+    """The command line after parsing.
+
+    Attributes:
+        verb: the command, or `None` for `mlip --help`.
+        file: a config file given as a plain path.
+        overrides: `key=value` items, untouched.
+        show_help: `--help`.
+        show_config: `--cfg`.
+        multirun: `--multirun`.
+    """
+
+    verb: Verb | None
+    file: Path | None = None
+    overrides: tuple[str, ...] = ()
+    show_help: bool = False
+    show_config: bool = False
+    multirun: bool = False
+
+
+def parse(argv: list[str]) -> Arguments:
+    """Read the command line.
+
+    Args:
+        argv: without the program's name.
+
+    Raises:
+        MlipError: for an unknown verb or flag, or an item that is neither `key=value` nor a file.
+    """
+    words = list(argv)
+    if not words or words[0] in ("--help", "-h", "help"):
+        return Arguments(None, show_help=True)
+    verb = _verb(words)
+    file: Path | None = None
+    overrides: list[str] = []
+    flags: set[str] = set()
+    while words:
+        word = words.pop(0)
+        if word in FLAGS:
+            flags.add(word)
+            if word in ("--cfg", "-c") and words and words[0] in ("job", "all"):
+                words.pop(0)
+        elif word.startswith("-"):
+            raise MlipError(
+                f"Unknown flag {word}: expected --cfg, --multirun or --help."
+                f"{did_you_mean(nearest(word, FLAGS))}"
+            )
+        elif "=" in word or word.startswith("~"):
+            overrides.append(word)
+        elif file is None and _is_config_file(word):
+            file = Path(word)
+        else:
+            raise MlipError(
+                f"Cannot read '{word}': expected key=value (for example model.channels=64), a "
+                "config file ending in .yaml, or a flag."
+            )
+    return Arguments(
+        verb,
+        file,
+        tuple(overrides),
+        show_help=bool(flags & {"--help", "-h"}),
+        show_config=bool(flags & {"--cfg", "-c"}),
+        multirun=bool(flags & {"--multirun", "-m"}),
+    )
+
+
+def _verb(words: list[str]) -> Verb:
+    """Take the verb, of one or two words, from the front of `words`."""
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        if len(words) >= count and name in VERBS:
+            del words[:count]
+            return VERBS[name]
+    first = words[0]
+    subjects = [name for name in VERBS if name.split()[0] == first]
+    if subjects:
+        if len(words) == 1 or words[1] in ("--help", "-h"):
+            words[:] = ["--help"]
+            return VERBS[subjects[0]]
+        raise MlipError(
+            f"Unknown subject in 'mlip {first} {words[1]}': expected mlip {listing(subjects)}."
+        )
+    raise MlipError(
+        f"Unknown verb '{first}': expected {listing(VERBS)}.{did_you_mean(nearest(first, VERBS))}"
+    )
+
+
+def _is_config_file(word: str) -> bool:
+    path = Path(word)
+    if path.suffix not in (".yaml", ".yml"):
+        return False
+    if not path.is_file():
+        raise MlipError(f"Config file {word} was not found (looked in {Path.cwd()}).")
+    return True

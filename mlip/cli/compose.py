@@ -1,0 +1,130 @@
+"""From config groups, a config file and overrides to one composed dictionary, by Hydra.
+
+The order, later wins: the verb's primary config with its groups, the experiment, the config file
+given as a path, the `key=value` overrides. Whether a key exists is not decided here but by the
+typed settings (`mlip.cli.validate`), so that there is one place that knows the valid keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mlip.cli.catalog import active_groups, config_dir, options
+from mlip.cli.overrides import Choice, Deletion, Override, Value, read_overrides
+from mlip.cli.suggest import did_you_mean, listing, nearest
+from mlip.errors import MlipError
+
+
+def compose(
+    config_name: str, overrides: Sequence[str] = (), file: Path | None = None
+) -> dict[str, Any]:
+    """Compose the config of one run.
+
+    Args:
+        config_name: primary config, such as `train`.
+        overrides: `group=option` and `key=value` items.
+        file: a partial or complete config merged over the groups.
+
+    Returns:
+        Plain containers with interpolations resolved.
+
+    Raises:
+        MlipError: for an override that cannot be read, an unknown option, a bad file.
+    """
+    groups = active_groups(config_name)
+    chosen, content = _read_file(file, groups) if file else ([], {})
+    items = [*chosen, *read_overrides(overrides, groups)]
+    config = _hydra_compose(config_name, [item for item in items if isinstance(item, Choice)])
+    OmegaConf.set_struct(config, False)
+    try:
+        config.merge_with(OmegaConf.create(content))
+        for item in items:
+            _apply(config, item)
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise MlipError(f"The config cannot be resolved: {_first_line(error)}") from error
+
+
+def _hydra_compose(config_name: str, choices: Sequence[Choice]) -> DictConfig:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException, MissingConfigException
+
+    for choice in choices:
+        check_option(choice)
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            return hydra_compose(config_name, overrides=[f"{c.group}={c.option}" for c in choices])
+    except MissingConfigException as error:
+        raise MlipError(f"A config file is missing: {_first_line(error)}") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise MlipError(f"The config cannot be composed: {_first_line(error)}") from error
+
+
+def check_option(choice: Choice) -> None:
+    """Raise for an option that its group does not have."""
+    known = options(choice.group)
+    if choice.option in (*known, "null"):
+        return
+    raise MlipError(
+        f"{choice.group}={choice.option}: there is no such option; expected {choice.group}="
+        f"{listing(known)}.{did_you_mean(nearest(choice.option, known))}"
+    )
+
+
+def _read_file(file: Path, groups: dict[str, str | None]) -> tuple[list[Override], dict[str, Any]]:
+    """The group choices of a config file (its `defaults:` list) and the rest of its content.
+
+    A section whose `name` is an option of its group is merged over that option, so that a saved
+    `config.yaml` reproduces the run whatever the defaults are.
+    """
+    import yaml
+
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(file))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise MlipError(f"Config file {file} is not valid YAML: {reason}.") from error
+    if not isinstance(content, dict):
+        raise MlipError(f"Config file {file} holds no keys; expected lines like 'model:'.")
+    choices: list[Override] = []
+    for entry in content.pop("defaults", []):
+        if entry == "_self_":
+            continue
+        if not isinstance(entry, dict) or len(entry) != 1:
+            raise MlipError(f"{file}: in 'defaults', expected 'group: option', found '{entry}'.")
+        ((group, option),) = entry.items()
+        group = str(group).removeprefix("override ").strip().lstrip("/")
+        if group not in groups:
+            raise MlipError(
+                f"{file}: '{group}' is not a config group; expected {listing(groups)}."
+                f"{did_you_mean(nearest(group, groups))}"
+            )
+        choices.append(Choice(group, str(option)))
+    explicit = {choice.group for choice in choices if isinstance(choice, Choice)}
+    for group in groups:
+        section = content.get(group)
+        name = section.get("name") if isinstance(section, dict) else None
+        if group not in explicit and name in options(group):
+            choices.append(Choice(group, str(name)))
+    return choices, content
+
+
+def _apply(config: DictConfig, item: Override) -> None:
+    if isinstance(item, Value):
+        OmegaConf.update(config, item.key, item.value, merge=True, force_add=True)
+    elif isinstance(item, Deletion):
+        section, _, leaf = item.key.rpartition(".")
+        parent = OmegaConf.select(config, section) if section else config
+        if not isinstance(parent, DictConfig) or leaf not in parent:
+            raise MlipError(f"~{item.key}: there is no such key to remove.")
+        del parent[leaf]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") + "."

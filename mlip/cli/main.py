@@ -1,0 +1,86 @@
+"""The `mlip` command: reads the verb, composes its config, runs it, and reports mistakes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from mlip.cli.arguments import Arguments, parse
+from mlip.errors import MlipError
+
+TRACEBACK = "MLIP_TRACEBACK"  # set to 1 to see where an error was raised
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: without the program's name; `sys.argv[1:]` if not given.
+
+    Returns:
+        0, or 2 after a mistake that the user can mend, or 130 when interrupted.
+    """
+    try:
+        return _dispatch(sys.argv[1:] if argv is None else argv)
+    except (MlipError, OSError) as error:
+        if os.environ.get(TRACEBACK, "0") not in ("", "0"):
+            raise
+        message = str(error) if isinstance(error, MlipError) else _system_error(error)
+        print(f"mlip: error: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nmlip: interrupted", file=sys.stderr)
+        return 130
+
+
+def _dispatch(argv: list[str]) -> int:
+    if argv == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"jax-mlip {version('jax-mlip')}")
+        return 0
+    arguments = parse(argv)
+    if arguments.verb is None or arguments.show_help:
+        from mlip.cli import help as texts
+
+        verb = arguments.verb
+        print(texts.overview() if verb is None else texts.verb_help(verb))
+        return 0
+    return _run(arguments)
+
+
+def _run(arguments: Arguments) -> int:
+    from importlib import import_module
+
+    from mlip.cli.compose import compose
+    from mlip.cli.schema import SCHEMAS
+    from mlip.cli.validate import validate
+
+    assert arguments.verb is not None
+    if arguments.multirun:
+        from mlip.cli.sweep import sweep
+
+        return sweep(arguments)
+    composed = compose(arguments.verb.config_name, arguments.overrides, arguments.file)
+    settings = validate(SCHEMAS[arguments.verb.name], composed)
+    if arguments.show_config:
+        from mlip.cli.render import to_yaml
+
+        print(to_yaml(settings), end="")
+        return 0
+    verb = import_module(f"mlip.cli.{arguments.verb.module}")
+    return int(verb.run(settings) or 0)
+
+
+def _system_error(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"File {error.filename} was not found (looked from {os.getcwd()})."
+    where = f" {error.filename}" if error.filename else ""
+    return (
+        f"The system refused access to{where}: {error.strerror or error}; "
+        "choose another folder with run.dir=FOLDER, or free some space."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Reading `key=value` items with Hydra's grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mlip.errors import MlipError
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override as HydraOverride
+
+
+class Choice(NamedTuple):
+    """`model=mace`: an option of a config group."""
+
+    group: str
+    option: str
+
+
+class Value(NamedTuple):
+    """`model.channels=64`: a value."""
+
+    key: str
+    value: Any
+
+
+class Deletion(NamedTuple):
+    """`~dataset.tests`: a key to leave out."""
+
+    key: str
+
+
+Override = Choice | Value | Deletion
+
+
+def parse_override(item: str) -> HydraOverride:
+    """Parse one item with Hydra's grammar.
+
+    A value that the grammar has no rule for (`structure=~/josé (2).xyz`) is taken as it stands.
+
+    Raises:
+        MlipError: for an item that cannot be read.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, _, value = item.partition("=")
+    parser = OverridesParser.create()
+    try:
+        parsed = parser.parse_override(item)
+    except HydraException as error:
+        if value[:1] in ("", "'", '"', "[", "{") or not key.strip():
+            raise MlipError(_syntax_message(item)) from error
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        try:
+            parsed = parser.parse_override(f'{key}="{escaped}"')
+        except HydraException:
+            raise MlipError(_syntax_message(item)) from error
+    if not parsed.key_or_group or parsed.package is not None:
+        raise MlipError(_syntax_message(item))
+    return parsed
+
+
+def read_overrides(items: Sequence[str], groups: Container[str]) -> list[Override]:
+    """Sort overrides into group choices, values and deletions.
+
+    Args:
+        items: as typed.
+        groups: the config groups of the verb.
+
+    Raises:
+        MlipError: for a syntax error, or a sweep without `--multirun`.
+    """
+    result: list[Override] = []
+    for item in items:
+        parsed = parse_override(item)
+        if parsed.is_sweep_override():
+            raise MlipError(
+                f"'{item}' gives several values: add --multirun to make one run for each, "
+                f"or write a list as {parsed.key_or_group}=[...]."
+            )
+        key = parsed.key_or_group.replace("/", ".")
+        if parsed.is_delete():
+            result.append(Deletion(key))
+        elif key in groups and _is_option(parsed.value()):
+            result.append(Choice(key, str(parsed.value() if parsed.value() is not None else "null")))
+        else:
+            result.append(Value(key, _plain(parsed)))
+    return result
+
+
+def _is_option(value: Any) -> bool:
+    """Whether a value given to a group is the name of an option, not a file or a mapping."""
+    return not isinstance(value, dict) and not str(value).endswith(".mlip")
+
+
+def _plain(parsed: HydraOverride) -> Any:
+    """The value as plain Python, with Hydra's quoted strings unwrapped."""
+    from omegaconf import OmegaConf
+
+    value = parsed.value()
+    if isinstance(value, dict | list):
+        return OmegaConf.to_container(OmegaConf.create(value))
+    return value
+
+
+def _syntax_message(item: str) -> str:
+    key, _, value = item.partition("=")
+    if value[:1] in ("'", '"', "[", "{"):
+        return f"Cannot read the value in '{item}': expected balanced quotes and brackets."
+    return (
+        f"Cannot read '{item}': expected key=value with a key of letters, digits, '_' and '.', "
+        "for example model.channels=64."
+    )

@@ -1,0 +1,178 @@
+"""From structures and neighbour lists to a padded `Graph`: the only step that touches JAX types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mlip.data.neighbors import NeighborList
+from mlip.data.structure import Structure
+from mlip.errors import MlipError
+from mlip.graph import Graph, Labels
+
+
+class BatchShape(NamedTuple):
+    """The static shape of a batch: one compilation each.
+
+    Attributes:
+        graphs: structures.
+        nodes: atoms.
+        blocks: blocks of edges (see `mlip.graph.Graph`).
+        width: edges per block.
+    """
+
+    graphs: int
+    nodes: int
+    blocks: int
+    width: int
+
+
+def count_blocks(neighbors: NeighborList, num_atoms: int, width: int) -> int:
+    """Blocks of `width` edges that a structure needs: Σ_i ceil(n_i / width)."""
+    counts = np.bincount(neighbors.receivers, minlength=num_atoms)
+    return int(np.sum(-(-counts // width)))
+
+
+def species_index(structure: Structure, elements: Sequence[int]) -> np.ndarray:
+    """Position of each atom's element in `elements`, int32, shape (n,).
+
+    Raises:
+        MlipError: for an element that is not among `elements`.
+    """
+    lookup = np.full(120, -1, dtype=np.int32)
+    lookup[np.asarray(elements)] = np.arange(len(elements))
+    index = lookup[structure.numbers]
+    if np.any(index < 0):
+        from ase.data import chemical_symbols
+
+        unknown = sorted({chemical_symbols[z] for z in structure.numbers[index < 0]})
+        known = " ".join(chemical_symbols[z] for z in elements)
+        raise MlipError(
+            f"{structure.identifier}: element {' '.join(unknown)} is not known to this model, "
+            f"which knows {known}; train a model on data that contains it."
+        )
+    return index
+
+
+def collate(
+    structures: Sequence[Structure],
+    neighbors: Sequence[NeighborList],
+    elements: Sequence[int],
+    shape: BatchShape,
+    dtype: np.dtype | type = np.float32,
+) -> Graph:
+    """Pack structures into one padded graph.
+
+    Positions are stored relative to each structure's centroid, taken in float64, so that single
+    precision loses nothing for atoms far from the origin.
+
+    Args:
+        structures: at most `shape.graphs`.
+        neighbors: their neighbour lists.
+        elements: atomic numbers in the order of the model's species index.
+        shape: the static shape to fill.
+        dtype: floating-point type of the graph.
+
+    Raises:
+        MlipError: for an unknown element or when the shape is too small.
+    """
+    graph = _empty_graph(shape, np.dtype(dtype))
+    node = block = 0
+    for g, (structure, pairs) in enumerate(zip(structures, neighbors, strict=True)):
+        n = len(structure)
+        needed = count_blocks(pairs, n, shape.width)
+        if g >= shape.graphs or node + n > shape.nodes or block + needed > shape.blocks:
+            raise MlipError(f"{structure.identifier} does not fit into a batch of {shape}.")
+        atoms = slice(node, node + n)
+        graph["positions"][atoms] = structure.positions - structure.positions.mean(axis=0)
+        graph["species"][atoms] = species_index(structure, elements)
+        graph["node_graph"][atoms] = g
+        graph["node_mask"][atoms] = True
+        _fill_blocks(graph, pairs, n, node, block, shape.width)
+        graph["cell"][g] = structure.cell
+        graph["num_atoms"][g] = n
+        graph["charge"][g] = structure.charge
+        graph["spin"][g] = structure.spin
+        graph["graph_mask"][g] = True
+        node += n
+        block += needed
+    return Graph(**graph)
+
+
+def collate_labels(
+    structures: Sequence[Structure],
+    e0: Mapping[int, float],
+    shape: BatchShape,
+    dtype: np.dtype | type = np.float32,
+) -> Labels:
+    """The labels of a batch; E0 is subtracted in float64 before the cast.
+
+    Args:
+        structures: in the order given to `collate`.
+        e0: energy of the isolated atom by atomic number, eV.
+        shape: the static shape to fill.
+        dtype: floating-point type of the labels.
+    """
+    graphs, nodes = shape.graphs, shape.nodes
+    energy, energy_weight = np.zeros(graphs), np.zeros(graphs)
+    forces, forces_weight = np.zeros((nodes, 3)), np.zeros(nodes)
+    stress, stress_weight = np.zeros((graphs, 3, 3)), np.zeros(graphs)
+    node = 0
+    for g, structure in enumerate(structures):
+        atoms = slice(node, node + len(structure))
+        if structure.energy is not None:
+            energy[g] = structure.energy - sum(e0[int(z)] for z in structure.numbers)
+            energy_weight[g] = structure.weight
+        if structure.forces is not None:
+            forces[atoms] = structure.forces
+            forces_weight[atoms] = structure.weight
+        if structure.stress is not None:
+            stress[g] = structure.stress
+            stress_weight[g] = structure.weight
+        node += len(structure)
+    values = (energy, forces, stress, energy_weight, forces_weight, stress_weight)
+    return Labels(*(value.astype(dtype) for value in values))
+
+
+def _empty_graph(shape: BatchShape, dtype: np.dtype) -> dict[str, np.ndarray]:
+    graphs, nodes, blocks, width = shape
+    return {
+        "positions": np.zeros((nodes, 3), dtype),
+        "species": np.zeros(nodes, np.int32),
+        "node_graph": np.full(nodes, graphs - 1, np.int32),
+        "node_mask": np.zeros(nodes, bool),
+        "receivers": np.full(blocks, nodes - 1, np.int32),
+        "senders": np.zeros((blocks, width), np.int32),
+        "shifts": np.zeros((blocks, width, 3), dtype),
+        "edge_mask": np.zeros((blocks, width), bool),
+        "cell": np.zeros((graphs, 3, 3), dtype),
+        "num_atoms": np.zeros(graphs, dtype),
+        "charge": np.zeros(graphs, dtype),
+        "spin": np.zeros(graphs, dtype),
+        "graph_mask": np.zeros(graphs, bool),
+    }
+
+
+def _fill_blocks(
+    graph: dict[str, np.ndarray],
+    pairs: NeighborList,
+    num_atoms: int,
+    node: int,
+    block: int,
+    width: int,
+) -> None:
+    """Write one structure's edges, the first atom at `node` and the first block at `block`."""
+    counts = np.bincount(pairs.receivers, minlength=num_atoms)
+    blocks = -(-counts // width)
+    first_block = np.concatenate([[0], np.cumsum(blocks)[:-1]]) + block
+    first_edge = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    rank = np.arange(len(pairs.receivers)) - first_edge[pairs.receivers]
+    row = first_block[pairs.receivers] + rank // width
+    column = rank % width
+    total = int(blocks.sum())
+    graph["receivers"][block : block + total] = np.repeat(np.arange(num_atoms), blocks) + node
+    graph["senders"][row, column] = pairs.senders + node
+    graph["shifts"][row, column] = pairs.shifts
+    graph["edge_mask"][row, column] = True

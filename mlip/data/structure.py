@@ -1,0 +1,78 @@
+"""`Structure`: one labelled atomic structure on the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlip.errors import MlipError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """One atomic structure with the labels it has; a missing label is `None`, never zero.
+
+    Args:
+        numbers: atomic numbers, shape (n,).
+        positions: Å, shape (n, 3), float64.
+        cell: lattice vectors as rows, Å, shape (3, 3); zeros for a molecule.
+        pbc: periodicity along each lattice vector, shape (3,).
+        energy: total energy, eV.
+        forces: eV/Å, shape (n, 3).
+        stress: eV/Å³, shape (3, 3), symmetric, tensile positive.
+        charge: total charge, e.
+        spin: number of unpaired electrons.
+        fixed: atoms held in place by a constraint, shape (n,).
+        weight: weight of the whole structure in the loss.
+        identifier: where it comes from, for messages: `train.xyz#12`.
+        group: `config_type` of the frame, or the empty string.
+    """
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray = field(default_factory=lambda: np.zeros((3, 3)))
+    pbc: np.ndarray = field(default_factory=lambda: np.zeros(3, dtype=bool))
+    energy: float | None = None
+    forces: np.ndarray | None = None
+    stress: np.ndarray | None = None
+    charge: float = 0.0
+    spin: float = 0.0
+    fixed: np.ndarray | None = None
+    weight: float = 1.0
+    identifier: str = "structure"
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        if self.positions.shape != (len(self.numbers), 3):
+            raise MlipError(
+                f"{self.identifier}: positions have shape {self.positions.shape}, expected "
+                f"({len(self.numbers)}, 3) for {len(self.numbers)} atoms."
+            )
+        if not np.all(np.isfinite(self.positions)):
+            raise MlipError(f"{self.identifier}: a position is not finite; remove this frame.")
+        if np.all(self.pbc) and abs(np.linalg.det(self.cell)) < 1e-9:
+            raise MlipError(
+                f"{self.identifier}: pbc is true but the cell has zero volume; "
+                "give a cell or set pbc to false."
+            )
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @classmethod
+    def from_atoms(cls, atoms: Atoms, identifier: str = "structure") -> Structure:
+        """An unlabelled structure from ASE atoms (labels are read by `mlip.data.sources`)."""
+        return cls(
+            numbers=np.asarray(atoms.numbers, dtype=np.int32),
+            positions=np.asarray(atoms.positions, dtype=np.float64),
+            cell=np.asarray(atoms.cell.array, dtype=np.float64),
+            pbc=np.asarray(atoms.pbc, dtype=bool),
+            charge=float(atoms.info.get("charge", 0.0)),
+            spin=float(atoms.info.get("spin", 0.0)),
+            identifier=identifier,
+        )

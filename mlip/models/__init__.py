@@ -1,0 +1,23 @@
+"""Models: each a composition of building blocks, readable as its paper's figure."""
+
+from __future__ import annotations
+
+from flax import nnx
+from jax.typing import DTypeLike
+
+from mlip.models.mace import MACE, MACEConfig
+from mlip.settings import Settings
+
+MODEL_CONFIGS: dict[str, type[Settings]] = {"mace": MACEConfig}
+_MODELS: dict[type[Settings], type[nnx.Module]] = {MACEConfig: MACE}
+
+
+def build_model(config: Settings, *, rngs: nnx.Rngs, dtype: DTypeLike) -> nnx.Module:
+    """A freshly initialised model.
+
+    Args:
+        config: one of the classes in `MODEL_CONFIGS`.
+        rngs: source of the initial weights.
+        dtype: floating-point type of weights and arithmetic.
+    """
+    return _MODELS[type(config)](config, rngs=rngs, dtype=dtype)

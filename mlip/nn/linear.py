@@ -1,0 +1,109 @@
+"""Equivariant linear maps: one matrix per degree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from mlip.nn.irreps import degree_slice
+
+
+class EquivariantLinear(nnx.Module):
+    """Mix channels within each degree: y_l = x_l W_l / √fan-in, without bias.
+
+    Args:
+        in_channels: input channels of each degree 0..lmax.
+        out_channels: output channels, equal for all degrees.
+        rngs: source of the initial weights.
+        dtype: floating-point type.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+    ) -> None:
+        self.weights = nnx.List(
+            [
+                nnx.Param(jax.random.normal(rngs.params(), (fan_in, out_channels), dtype))
+                for fan_in in in_channels
+            ]
+        )
+
+    def __call__(
+        self, parts: Sequence[Float[Array, "N _ channels_in"]]
+    ) -> Float[Array, "N components channels_out"]:
+        """Map one array per degree, each of shape (N, 2l+1, channels_in[l]), to the joint layout."""
+        mapped = [
+            part @ (weight[...] * (1.0 / np.sqrt(weight.shape[0])))
+            for part, weight in zip(parts, self.weights, strict=True)
+        ]
+        return jnp.concatenate(mapped, axis=1) if len(mapped) > 1 else mapped[0]
+
+
+class ElementLinear(nnx.Module):
+    """Mix channels within each degree by a matrix of the atom's element.
+
+    Args:
+        num_elements: number of elements Z.
+        in_channels: input channels.
+        out_channels: output channels.
+        lmax: highest degree.
+        rngs: source of the initial weights.
+        dtype: floating-point type.
+    """
+
+    def __init__(
+        self,
+        num_elements: int,
+        in_channels: int,
+        out_channels: int,
+        lmax: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+    ) -> None:
+        shape = (in_channels, num_elements, out_channels)
+        self.weights = nnx.List(
+            [
+                nnx.Param(jax.random.normal(rngs.params(), shape, dtype))
+                for _ in range(lmax + 1)
+            ]
+        )
+
+    def __call__(
+        self, x: Float[Array, "N components channels_in"], species: Int[Array, "N"]
+    ) -> Float[Array, "N components channels_out"]:
+        """Map the degrees this layer has weights for; higher ones in `x` are dropped."""
+        mapped = [
+            _per_element(x[:, degree_slice(degree)], weight[...], species)
+            for degree, weight in enumerate(self.weights)
+        ]
+        return jnp.concatenate(mapped, axis=1) if len(mapped) > 1 else mapped[0]
+
+
+def _per_element(
+    x: Float[Array, "N m channels_in"],
+    weight: Float[Array, "channels_in Z channels_out"],
+    species: Int[Array, "N"],
+) -> Float[Array, "N m channels_out"]:
+    # One GEMM for all elements, then each atom keeps its own: cheaper than gathering matrices.
+    fan_in, num_elements, fan_out = weight.shape
+    scaled = weight.reshape(fan_in, num_elements * fan_out) * (1.0 / np.sqrt(fan_in * num_elements))
+    every = (x @ scaled).reshape(*x.shape[:2], num_elements, fan_out)
+    return jnp.take_along_axis(every, species[:, None, None, None], axis=2)[:, :, 0]
+
+
+def split_degrees(x: Float[Array, "N components channels"]) -> list[Float[Array, "N m channels"]]:
+    """The joint layout as one array per degree."""
+    lmax = int(np.sqrt(x.shape[1])) - 1
+    return [x[:, degree_slice(degree)] for degree in range(lmax + 1)]

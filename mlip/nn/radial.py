@@ -1,0 +1,113 @@
+"""Radial bases, cutoff envelopes, distance transforms and the radial network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+# Second-moment constant of SiLU, 1/√E[silu(z)²] for normal z, as e3nn's sampled estimate gives it:
+# the exact integral differs in the fourth digit and would not reproduce MACE's published weights.
+SILU_SCALE = 1.6791767923989418
+
+# Parameters of the Agnesi transform: Witt et al., J. Chem. Phys. 159, 164101 (2023), as in MACE.
+AGNESI_Q, AGNESI_P, AGNESI_A = 0.9183, 4.5791, 1.0805
+
+
+def scaled_silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """SiLU rescaled to unit second moment for normally distributed input."""
+    return SILU_SCALE * jax.nn.silu(x)
+
+
+def polynomial_envelope(
+    distance: Float[Array, "..."], cutoff: Float[Array, "..."] | float, power: int
+) -> Float[Array, "..."]:
+    """Polynomial that falls from 1 at zero to 0 at the cutoff with `power − 1` smooth derivatives.
+
+        f(x) = 1 − (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) − p(p+1)/2 x^(p+2),  x = r / r_c < 1
+
+    Args:
+        distance: Å.
+        cutoff: Å.
+        power: p.
+
+    Source: Gasteiger et al., ICLR 2020, eq. 8.
+    """
+    p = float(power)
+    x = distance / cutoff
+    inside = x < 1.0
+    x = jnp.where(inside, x, jnp.ones_like(x))
+    xp = x**power
+    value = 1.0 - xp * (
+        (p + 1.0) * (p + 2.0) / 2.0 - p * (p + 2.0) * x + p * (p + 1.0) / 2.0 * x * x
+    )
+    return jnp.where(inside, value, jnp.zeros_like(value))
+
+
+def bessel_basis(
+    distance: Float[Array, "..."], cutoff: float, num_basis: int
+) -> Float[Array, "... num_basis"]:
+    """Spherical Bessel functions of order zero: √(2/r_c) · sin(nπ r/r_c) / r, n = 1..num_basis.
+
+    Args:
+        distance: non-zero; Å, or a transformed distance.
+        cutoff: Å.
+        num_basis: number of functions.
+
+    Source: Gasteiger et al., ICLR 2020, eq. 7.
+    """
+    n = jnp.arange(1, num_basis + 1, dtype=distance.dtype)
+    r = distance[..., None]
+    return np.sqrt(2.0 / cutoff) * jnp.sin(n * (np.pi / cutoff) * r) / r
+
+
+def agnesi_transform(
+    distance: Float[Array, "..."], equilibrium: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """Map distances to (0, 1) with most resolution around bond lengths.
+
+        y(r) = 1 / (1 + a s^q / (1 + s^(q−p))),  s = r / r_0
+
+    Args:
+        distance: Å.
+        equilibrium: r_0 of each pair, half the sum of the covalent radii, Å.
+
+    Source: Witt et al., J. Chem. Phys. 159, 164101 (2023).
+    """
+    s = distance / equilibrium
+    return 1.0 / (1.0 + AGNESI_A * s**AGNESI_Q / (1.0 + s ** (AGNESI_Q - AGNESI_P)))
+
+
+class RadialMLP(nnx.Module):
+    """Bias-free network from radial features to per-edge weights, in e3nn's normalisation.
+
+    Hidden layers are SiLU of unit second moment; weights are normal and divided by √fan-in when
+    used.
+
+    Args:
+        widths: layer widths, input and output included.
+        rngs: source of the initial weights.
+        dtype: floating-point type.
+    """
+
+    def __init__(self, widths: Sequence[int], *, rngs: nnx.Rngs, dtype: DTypeLike) -> None:
+        self.weights = nnx.List(
+            [
+                nnx.Param(jax.random.normal(rngs.params(), (fan_in, fan_out), dtype))
+                for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
+            ]
+        )
+
+    def __call__(self, x: Float[Array, "... features"]) -> Float[Array, "... weights"]:
+        """Per-edge weights of shape (..., widths[-1])."""
+        last = len(self.weights) - 1
+        for index, weight in enumerate(self.weights):
+            x = x @ (weight[...] * (1.0 / np.sqrt(weight.shape[0])))
+            if index < last:
+                x = scaled_silu(x)
+        return x

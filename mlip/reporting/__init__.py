@@ -1,0 +1,1 @@
+"""Figures, error tables and the evaluation report of a run folder."""

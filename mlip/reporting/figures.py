@@ -1,0 +1,167 @@
+"""Figures of a run in time: learning curves, timing, and the energy along a trajectory.
+
+Every function writes one PNG and returns its path; the arrays carry their unit in the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from mlip.reporting.style import (
+    INK,
+    MUTED,
+    PALETTE,
+    annotate,
+    hide_unused,
+    legend,
+    new_figure,
+    save_figure,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Curve(NamedTuple):
+    """One quantity along a run; the three arrays have the same length.
+
+    Attributes:
+        epochs: position in the run, epochs (fractional inside an epoch).
+        minutes: position in the run, minutes of training.
+        values: the quantity; NaN where it was not recorded.
+    """
+
+    epochs: np.ndarray
+    minutes: np.ndarray
+    values: np.ndarray
+
+
+def plot_learning_curves(
+    path: Path,
+    panels: Mapping[str, Mapping[str, Curve]],
+    axis: Literal["epochs", "minutes"] = "epochs",
+    stages: Sequence[tuple[float, str]] = (),
+) -> Path:
+    """One panel a quantity, one line a split, on a logarithmic scale.
+
+    Args:
+        path: PNG to write.
+        panels: axis label (with its unit) to {split: curve}.
+        axis: the horizontal axis.
+        stages: positions along that axis where the run changed, with their names.
+    """
+    rows = -(-len(panels) // 2)
+    figure, axes = new_figure(2.9 * rows, rows, 2)
+    styles = {"train": ("-", PALETTE[0]), "valid": ("--", PALETTE[1])}
+    for ax, (label, curves) in zip(axes, panels.items(), strict=False):
+        for name, curve in curves.items():
+            line, colour = styles.get(name, ("-", INK))
+            x = getattr(curve, axis)
+            kept = np.isfinite(curve.values)
+            marker = "o" if np.count_nonzero(kept) < 40 else None
+            ax.plot(
+                x[kept],
+                curve.values[kept],
+                line,
+                color=colour,
+                marker=marker,
+                markersize=3,
+                linewidth=1.6,
+                label=name if name in styles else None,
+            )
+        for position, name in stages:
+            ax.axvline(position, color=MUTED, linewidth=0.9, linestyle=":")
+            ax.annotate(
+                name,
+                (position, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -3),
+                textcoords="offset points",
+                fontsize=8,
+                va="top",
+                color=MUTED,
+            )
+        _log_if_positive(ax, [curve.values for curve in curves.values()])
+        ax.set_xlabel("epoch" if axis == "epochs" else "training time / min")
+        ax.set_ylabel(label)
+        legend(ax)
+    hide_unused(axes, len(panels))
+    return save_figure(figure, path)
+
+
+def plot_timing(
+    path: Path,
+    epochs: np.ndarray,
+    epoch_seconds: np.ndarray,
+    step_epochs: np.ndarray,
+    step_ms: np.ndarray,
+) -> Path:
+    """Seconds of every epoch, and milliseconds of the training steps.
+
+    Args:
+        path: PNG to write.
+        epochs: epoch numbers, shape (n,).
+        epoch_seconds: wall-clock time of each epoch, s, shape (n,).
+        step_epochs: position of each step-time record, epochs, shape (m,).
+        step_ms: median time of a step, ms, shape (m,).
+    """
+    figure, (left, right) = new_figure(2.9, 1, 2)
+    for ax, x, y, label in (
+        (left, epochs, epoch_seconds, "epoch time / s"),
+        (right, step_epochs, step_ms, "training step / ms"),
+    ):
+        kept = np.isfinite(y)
+        ax.plot(x[kept], y[kept], color=PALETTE[0], marker="o", markersize=3, linewidth=1.2)
+        if np.any(kept):
+            median = float(np.median(y[kept]))
+            ax.axhline(median, color=PALETTE[1], linewidth=1.2, linestyle="--")
+            annotate(ax, f"median {median:.3g} {label.split('/')[1].strip()}")
+            ax.set_ylim(0, 1.35 * float(np.max(y[kept])))
+        ax.set_xlabel("epoch")
+        ax.set_ylabel(label)
+    return save_figure(figure, path)
+
+
+def plot_energy_drift(
+    path: Path, time_ps: np.ndarray, total_energy_mev_per_atom: np.ndarray, drift: float
+) -> Path:
+    """Total energy along a trajectory, relative to its first frame, with the fitted drift.
+
+    Args:
+        path: PNG to write.
+        time_ps: ps, shape (n,).
+        total_energy_mev_per_atom: potential plus kinetic energy, meV/atom, shape (n,).
+        drift: slope of the least-squares line, meV/atom/ps.
+    """
+    relative = total_energy_mev_per_atom - total_energy_mev_per_atom[0]
+    line = np.mean(relative) + drift * (time_ps - np.mean(time_ps))
+    figure, (ax,) = new_figure(3.6)
+    ax.plot(time_ps, relative, color=PALETTE[0], linewidth=1.2, label="total energy")
+    ax.plot(time_ps, line, "--", color=PALETTE[1], linewidth=1.8, label="fitted drift")
+    fluctuation = float(np.std(relative - line))
+    annotate(ax, f"drift {drift:+.3g} meV/atom/ps\nfluctuation {fluctuation:.3g} meV/atom (std)")
+    low, high = float(np.min(relative)), float(np.max(relative))
+    span = max(high - low, 1e-9)
+    ax.set_ylim(low - 0.1 * span, high + 0.45 * span)
+    ax.set_xlabel("time / ps")
+    ax.set_ylabel("E(t) − E(0) / meV atom⁻¹")
+    legend(ax, loc="upper right")
+    return save_figure(figure, path)
+
+
+def _log_if_positive(ax: Axes, values: Sequence[np.ndarray]) -> None:
+    """Logarithmic axis with plain numbers when every value allows one."""
+    from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter
+
+    finite = np.concatenate([v[np.isfinite(v)] for v in values]) if values else np.zeros(0)
+    if not finite.size or np.any(finite <= 0):
+        return
+    ax.set_yscale("log")
+    if np.max(finite) / np.min(finite) < 20 and np.min(finite) > 1e-3:
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(9, 9)))
+        ax.yaxis.set_minor_formatter(NullFormatter())

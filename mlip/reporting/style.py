@@ -1,0 +1,112 @@
+"""The look shared by every figure: colours, axes, and saving without any global plotting state.
+
+Figures are made with matplotlib's object-oriented interface on the Agg canvas, so nothing here
+needs a display or touches `pyplot`. matplotlib is imported on first use, because it is slow to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlip.errors import MlipError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette (jfly.uni-koeln.de/color), told apart with every common colour blindness;
+# its yellow is left out because it cannot be read on white paper.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":")
+INK = "#1a1a1a"
+MUTED = "#666666"
+GRID = "#dddddd"
+FIGURE_WIDTH = 10.0
+DPI = 140
+
+
+def series_styles(count: int) -> Iterator[tuple[str, str, str]]:
+    """Colour, marker and line style for `count` series, distinct even in black and white."""
+    styles = zip(cycle(PALETTE), cycle(MARKERS), cycle(LINES), strict=False)
+    return (next(styles) for _ in range(count))
+
+
+def new_figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Sequence[Axes]]:
+    """A figure of the report's width with a grid of styled axes, row by row.
+
+    Args:
+        height: inches.
+        rows: rows of axes.
+        columns: columns of axes.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(FIGURE_WIDTH, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for ax in axes:
+        _style(ax)
+    return figure, axes
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, making its folder.
+
+    Raises:
+        MlipError: when the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="png", metadata={"Software": "mlip"})
+    except OSError as error:
+        raise MlipError(
+            f"Cannot write the figure {path}: {error.strerror or error}; "
+            "give an output folder that is writable and has space."
+        ) from error
+    return path
+
+
+def annotate(ax: Axes, text: str) -> None:
+    """A small boxed note in the upper left corner of the axes."""
+    ax.text(
+        0.03,
+        0.97,
+        text,
+        transform=ax.transAxes,
+        va="top",
+        ha="left",
+        fontsize=9,
+        color=INK,
+        linespacing=1.4,
+        bbox={"facecolor": "white", "edgecolor": GRID, "boxstyle": "round,pad=0.4", "alpha": 0.9},
+    )
+
+
+def hide_unused(axes: Sequence[Axes], used: int) -> None:
+    """Remove the axes of a grid that no panel fills."""
+    for ax in axes[used:]:
+        ax.remove()
+
+
+def legend(ax: Axes, **options: object) -> None:
+    """A frameless legend, left out when nothing is labelled."""
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(frameon=False, fontsize=9, **options)
+
+
+def _style(ax: Axes) -> None:
+    ax.set_axisbelow(True)
+    ax.grid(True, color=GRID, linewidth=0.7)
+    ax.tick_params(colors=INK, labelsize=9, length=3)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color(MUTED)
+    for label in (ax.title, ax.xaxis.label, ax.yaxis.label):
+        label.set_color(INK)
+        label.set_fontsize(10)
