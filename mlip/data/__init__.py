@@ -1,0 +1,1 @@
+"""Structures on the host: reading, checking, splitting, neighbour lists, packing into batches."""

@@ -1,0 +1,1 @@
+"""One module a file format, each a source of `mlip.data.structure.Structure`."""
