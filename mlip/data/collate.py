@@ -90,7 +90,7 @@ def collate(
         graph["species"][atoms] = species_index(structure, elements)
         graph["node_graph"][atoms] = g
         graph["node_mask"][atoms] = True
-        _fill_blocks(graph, pairs, n, node, block, shape.width)
+        fill_blocks(graph, pairs, n, node, block, shape.width)
         graph["cell"][g] = structure.cell
         graph["num_atoms"][g] = n
         graph["charge"][g] = structure.charge
@@ -155,7 +155,7 @@ def _empty_graph(shape: BatchShape, dtype: np.dtype) -> dict[str, np.ndarray]:
     }
 
 
-def _fill_blocks(
+def fill_blocks(
     graph: dict[str, np.ndarray],
     pairs: NeighborList,
     num_atoms: int,

@@ -1,0 +1,1 @@
+"""ASE calculator, molecular dynamics and relaxation driven by a `Potential`."""

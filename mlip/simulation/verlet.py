@@ -1,0 +1,156 @@
+"""A neighbour list that survives several steps (Verlet list), on the host."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mlip.data.neighbors import SHORTEST_EDGE, NeighborList, neighbor_list
+from mlip.data.structure import Structure
+from mlip.errors import MlipError
+
+
+class Pairs(NamedTuple):
+    """The pairs of one configuration.
+
+    Attributes:
+        positions: Å, shape (n, 3): the atoms at the periodic images that `neighbors` refers to.
+        neighbors: every pair closer than the cutoff, and no other.
+        shortest: the shortest pair distance, Å; infinite without pairs.
+    """
+
+    positions: np.ndarray
+    neighbors: NeighborList
+    shortest: float
+
+
+class _Reference(NamedTuple):
+    """The configuration a candidate list was built for."""
+
+    positions: np.ndarray
+    pbc: np.ndarray
+    cell: np.ndarray
+    inverse_cell: np.ndarray
+    candidates: NeighborList
+
+
+class VerletList:
+    """Pairs within a cutoff, from candidates within `cutoff + skin` kept as long as they suffice.
+
+    Let F be the linear map from the reference cell to the present one and u_i the displacement of
+    atom i from its reference position carried along by F, less the mean of all atoms. A pair that
+    is not among the candidates was at least `cutoff + skin` apart, so it is now at least
+    `(cutoff + skin) σ_min(F) − 2 max|u|` apart. The candidates are searched anew as soon as this
+    bound falls below the cutoff, or when the atom count or the periodicity changes. With a
+    constant cell this is the usual rule: no atom moved by more than half the skin. An atom
+    wrapped back into the cell is followed to the image it came from.
+
+    Args:
+        cutoff: Å.
+        skin: Å, zero or more.
+
+    Attributes:
+        searches: how many times the candidates were searched.
+    """
+
+    def __init__(self, cutoff: float, skin: float) -> None:
+        self.cutoff = float(cutoff)
+        self.skin = float(skin)
+        self.searches = 0
+        self._reference: _Reference | None = None
+        self._offsets = np.zeros((0, 3))
+        self._offsets_cell = np.zeros((3, 3))
+
+    def update(self, structure: Structure) -> Pairs:
+        """The pairs of `structure`, the same as a fresh search would find.
+
+        Raises:
+            MlipError: if two atoms coincide or the cell has no volume along a periodic axis.
+        """
+        cell = _full_cell(structure)
+        positions = self._follow(structure, cell)
+        if positions is None:
+            positions = structure.positions
+            self._search(structure, cell)
+        return self._within_cutoff(structure, positions, cell)
+
+    def _follow(self, structure: Structure, cell: np.ndarray) -> np.ndarray | None:
+        """Unwrapped positions, or None if the candidates do not suffice for them."""
+        reference = self._reference
+        if (
+            reference is None
+            or len(reference.positions) != len(structure)
+            or not np.array_equal(reference.pbc, structure.pbc)
+        ):
+            return None
+        expected, shrink = reference.positions, 1.0
+        if not np.array_equal(reference.cell, cell):
+            strain = reference.inverse_cell @ cell
+            shrink = float(np.linalg.svd(strain, compute_uv=False)[-1])
+            expected = expected @ strain
+        slack = (self.cutoff + self.skin) * shrink - self.cutoff
+        if slack < 0.0:
+            return None
+        moved = structure.positions - expected
+        images = np.zeros_like(moved)
+        if structure.pbc.any():
+            images = np.rint(moved @ np.linalg.inv(cell)) * structure.pbc
+        shifts = images @ cell
+        moved = moved - shifts
+        moved -= moved.mean(axis=0)
+        if 4.0 * np.max(np.einsum("ij,ij->i", moved, moved)) > slack**2:
+            return None
+        return structure.positions - shifts if images.any() else structure.positions
+
+    def _search(self, structure: Structure, cell: np.ndarray) -> None:
+        self._reference = None
+        found = neighbor_list(structure, self.cutoff + self.skin)
+        # A complete order, so that results do not depend on when the last search happened.
+        order = np.lexsort((*found.shifts.T, found.senders, found.receivers))
+        self._reference = _Reference(
+            positions=structure.positions.copy(),
+            pbc=structure.pbc.copy(),
+            cell=cell,
+            inverse_cell=np.linalg.inv(cell),
+            candidates=NeighborList(*(part[order] for part in found)),
+        )
+        self._offsets = self._reference.candidates.shifts @ cell
+        self._offsets_cell = cell
+        self.searches += 1
+
+    def _within_cutoff(
+        self, structure: Structure, positions: np.ndarray, cell: np.ndarray
+    ) -> Pairs:
+        assert self._reference is not None
+        receivers, senders, shifts = self._reference.candidates
+        if not np.array_equal(cell, self._offsets_cell):
+            self._offsets, self._offsets_cell = shifts @ cell, cell
+        vectors = positions.take(senders, axis=0) - positions.take(receivers, axis=0)
+        if structure.pbc.any():
+            vectors += self._offsets
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        shortest = float(np.sqrt(squares.min())) if len(squares) else np.inf
+        if shortest < SHORTEST_EDGE:
+            worst = int(np.argmin(squares))
+            raise MlipError(
+                f"{structure.identifier}: atoms {receivers[worst]} and {senders[worst]} are "
+                f"{shortest:.1e} Å apart; remove one of them."
+            )
+        (keep,) = np.nonzero(squares < self.cutoff**2)
+        neighbors = NeighborList(receivers[keep], senders[keep], shifts[keep])
+        return Pairs(positions, neighbors, shortest)
+
+
+def _full_cell(structure: Structure) -> np.ndarray:
+    """The cell with orthogonal unit vectors for missing lattice vectors of non-periodic axes."""
+    if not structure.pbc.any():
+        return np.eye(3)
+    missing = ~structure.cell.any(axis=1) & ~structure.pbc
+    if not missing.any():
+        return structure.cell
+    from ase.geometry.cell import complete_cell
+
+    cell = structure.cell.copy()
+    cell[missing] = complete_cell(structure.cell)[missing]
+    return cell
