@@ -1,0 +1,58 @@
+# Two commands are all it takes: `make quickstart` and `make test`. Both set up an environment of
+# their own first, once, with the tested versions of constraints/ for the Python that was found.
+
+VENV   ?= .venv
+PYTHON ?=
+RUN    := runs/quickstart
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help quickstart test lint clean
+
+help: ## list these commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@echo
+	@echo "PYTHON=python3.12 chooses the interpreter, VENV=.venv312 the environment's folder."
+
+quickstart: $(RUN)/model.mlip $(RUN)/md/drift.png ## set up, train on the embedded data, report, run dynamics
+	@echo
+	@echo "model    $(RUN)/model.mlip"
+	@echo "report   $(RUN)/report.html"
+	@echo "dynamics $(RUN)/md/"
+
+# A run that was interrupted goes on where it stopped.
+$(RUN)/model.mlip: | $(READY)
+	$(BIN)/mlip train experiment=quickstart
+
+$(RUN)/md/drift.png: $(RUN)/model.mlip
+	$(BIN)/mlip md experiment=quickstart
+
+test: $(READY) ## set up, run the tests
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## set up, run the linter, the formatter's check and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove the environment and the caches; keeps runs/
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The stamp is younger than what it was made from, so that nothing is installed twice.
+$(READY): pyproject.toml $(wildcard constraints/*.txt)
+	@set -e; \
+	usable='import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; \
+	for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python); do \
+	    if "$$python" -c "$$usable" >/dev/null 2>&1; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "no usable Python: $(or $(PYTHON),python3.13 … python3.11) must be Python 3.11, 3.12 or 3.13 with its venv module (on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; \
+	fi; \
+	echo "setting up $(VENV) with $$("$$found" --version)"; \
+	"$$found" -m venv $(VENV); \
+	line=$$($(BIN)/python -c 'import sys; print("py%d%d" % sys.version_info[:2])'); \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	    --constraint constraints/$$line.txt --editable '.[dev]'; \
+	touch $@
