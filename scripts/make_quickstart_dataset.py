@@ -169,9 +169,7 @@ def isolated_atom(symbol: str) -> Atoms:
 
 def calculator(accuracy: float, multiplicity: int = 1) -> TBLite:
     """GFN2-xTB; `accuracy` scales the SCF thresholds."""
-    return TBLite(
-        method="GFN2-xTB", accuracy=accuracy, multiplicity=multiplicity, verbosity=0
-    )
+    return TBLite(method="GFN2-xTB", accuracy=accuracy, multiplicity=multiplicity, verbosity=0)
 
 
 def longest_stretch(frame: Atoms, start: Atoms) -> float:

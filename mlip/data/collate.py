@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -132,11 +132,11 @@ def collate_labels(
             stress[g] = structure.stress
             stress_weight[g] = structure.weight
         node += len(structure)
-    values = (energy, forces, stress, energy_weight, forces_weight, stress_weight)
+    values: tuple[Any, ...] = (energy, forces, stress, energy_weight, forces_weight, stress_weight)
     return Labels(*(value.astype(dtype) for value in values))
 
 
-def _empty_graph(shape: BatchShape, dtype: np.dtype) -> dict[str, np.ndarray]:
+def _empty_graph(shape: BatchShape, dtype: np.dtype) -> dict[str, Any]:
     graphs, nodes, blocks, width = shape
     return {
         "positions": np.zeros((nodes, 3), dtype),
@@ -166,13 +166,11 @@ def fill_blocks(
     """Write one structure's edges, the first atom at `node` and the first block at `block`."""
     counts = np.bincount(pairs.receivers, minlength=num_atoms)
     blocks = -(-counts // width)
-    first_block = np.concatenate([[0], np.cumsum(blocks)[:-1]]) + block
-    first_edge = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    rank = np.arange(len(pairs.receivers)) - first_edge[pairs.receivers]
-    row = first_block[pairs.receivers] + rank // width
-    column = rank % width
+    first_block = np.cumsum(blocks) - blocks + block
+    first_edge = np.cumsum(counts) - counts
+    slots = np.arange(len(pairs.receivers)) + np.repeat(first_block * width - first_edge, counts)
     total = int(blocks.sum())
-    graph["receivers"][block : block + total] = np.repeat(np.arange(num_atoms), blocks) + node
-    graph["senders"][row, column] = pairs.senders + node
-    graph["shifts"][row, column] = pairs.shifts
-    graph["edge_mask"][row, column] = True
+    graph["receivers"][block : block + total] = np.repeat(np.arange(num_atoms) + node, blocks)
+    graph["senders"].reshape(-1)[slots] = pairs.senders + node
+    graph["shifts"].reshape(-1, 3)[slots] = pairs.shifts
+    graph["edge_mask"].reshape(-1)[slots] = True

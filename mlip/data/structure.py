@@ -66,11 +66,15 @@ class Structure:
 
     @classmethod
     def from_atoms(cls, atoms: Atoms, identifier: str = "structure") -> Structure:
-        """An unlabelled structure from ASE atoms (labels are read by `mlip.data.sources`)."""
+        """An unlabelled structure from ASE atoms (labels are read by `mlip.data.sources`).
+
+        The box of a structure without periodicity is dropped, so that it has no volume.
+        """
+        periodic = bool(np.any(atoms.pbc))
         return cls(
             numbers=np.asarray(atoms.numbers, dtype=np.int32),
             positions=np.asarray(atoms.positions, dtype=np.float64),
-            cell=np.asarray(atoms.cell.array, dtype=np.float64),
+            cell=np.asarray(atoms.cell.array, dtype=np.float64) if periodic else np.zeros((3, 3)),
             pbc=np.asarray(atoms.pbc, dtype=bool),
             charge=float(atoms.info.get("charge", 0.0)),
             spin=float(atoms.info.get("spin", 0.0)),

@@ -220,8 +220,10 @@ def _require_keys(path: Path, keys: LabelKeys, present: Counter[str], frames: in
             continue
         listing = ", ".join(f"{name} ({count})" for name, count in sorted(present.items()))
         near = difflib.get_close_matches(key, present, n=1, cutoff=0.5)
-        hint = f"did you mean dataset.keys.{field}={near[0]}?" if near else (
-            f"set dataset.keys.{field} to one of them, or to null if there is none."
+        hint = (
+            f"did you mean dataset.keys.{field}={near[0]}?"
+            if near
+            else (f"set dataset.keys.{field} to one of them, or to null if there is none.")
         )
         raise MlipError(
             f"{path}: none of the {frames} frames has the {field} key {key!r}; "

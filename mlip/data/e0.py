@@ -1,0 +1,164 @@
+"""E0: the energy of each element's isolated atom, subtracted before training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlip.data.structure import Structure
+from mlip.errors import MlipError
+
+AGREEMENT = 1e-6  # eV, between two isolated-atom frames of one element
+
+
+@dataclass(frozen=True)
+class E0Table:
+    """Isolated-atom energies with where they come from and how well they fit the training data.
+
+    Attributes:
+        values: energy by atomic number, eV.
+        origin: how they were obtained, in words.
+        mean: mean of (E − ΣE0)/n over the training structures, eV/atom; None without energies.
+        residual: root mean square of (E − ΣE0)/n about that mean, eV/atom.
+    """
+
+    values: dict[int, float]
+    origin: str
+    mean: float | None
+    residual: float | None
+
+    def sum(self, structure: Structure) -> float:
+        """ΣE0 over the atoms of a structure, eV."""
+        return e0_sum(structure, self.values)
+
+    def table(self) -> str:
+        """The table for printing."""
+        from ase.data import chemical_symbols
+
+        lines = [f"E0 from {self.origin}"]
+        lines += [
+            f"  {chemical_symbols[number]:<2} {value:16.6f} eV"
+            for number, value in sorted(self.values.items())
+        ]
+        if self.mean is not None:
+            lines.append(
+                f"  E - sum(E0): mean {self.mean:.4f} eV/atom, "
+                f"spread (RMS about the mean) {self.residual:.4f} eV/atom"
+            )
+        return "\n".join(lines)
+
+
+def e0_sum(structure: Structure, values: Mapping[int, float]) -> float:
+    """ΣE0 over the atoms of a structure, eV."""
+    return float(sum(values[int(number)] for number in structure.numbers))
+
+
+def interaction_energies(
+    structures: Sequence[Structure], values: Mapping[int, float]
+) -> np.ndarray:
+    """(E − ΣE0)/n of each structure with an energy, eV/atom."""
+    return np.array(
+        [(s.energy - e0_sum(s, values)) / len(s) for s in structures if s.energy is not None]
+    )
+
+
+def make_e0(
+    choice: str | Mapping[str, float],
+    train: Sequence[Structure],
+    isolated: Sequence[Structure],
+) -> E0Table:
+    """Build the table for the elements of the training structures.
+
+    Args:
+        choice: "isolated", "least_squares", or eV by element symbol.
+        train: training structures.
+        isolated: single-atom frames with energies, used by "isolated".
+
+    Raises:
+        MlipError: if an element's energy is missing, contradictory, or cannot be fitted.
+    """
+    elements = sorted({int(number) for s in train for number in s.numbers})
+    if choice == "isolated":
+        values, origin = _from_isolated(elements, isolated)
+    elif choice == "least_squares":
+        values, origin = _from_least_squares(elements, train)
+    else:
+        assert not isinstance(choice, str)
+        values, origin = _from_mapping(elements, choice)
+    deviations = interaction_energies(train, values)
+    if not len(deviations):
+        return E0Table(values, origin, None, None)
+    return E0Table(values, origin, float(np.mean(deviations)), float(np.std(deviations)))
+
+
+def _symbols(numbers: Sequence[int]) -> str:
+    from ase.data import chemical_symbols
+
+    return " ".join(chemical_symbols[number] for number in numbers)
+
+
+def _from_isolated(
+    elements: Sequence[int], isolated: Sequence[Structure]
+) -> tuple[dict[int, float], str]:
+    values: dict[int, float] = {}
+    for atom in isolated:
+        number = int(atom.numbers[0])
+        if atom.energy is None:
+            raise MlipError(f"{atom.identifier}: an isolated atom without an energy.")
+        if abs(values.setdefault(number, atom.energy) - atom.energy) > AGREEMENT:
+            raise MlipError(
+                f"{atom.identifier}: a second isolated {_symbols([number])} atom with "
+                f"{atom.energy} eV where the first has {values[number]} eV; keep one."
+            )
+    missing = [number for number in elements if number not in values]
+    if missing:
+        have = _symbols(sorted(values)) or "none"
+        raise MlipError(
+            f"no isolated-atom energy for {_symbols(missing)} (found: {have}); add a single-atom "
+            "frame with config_type=IsolatedAtom to the training file, set "
+            "dataset.isolated_atoms, or use dataset.e0=least_squares."
+        )
+    files = sorted({atom.identifier.partition("#")[0] for atom in isolated})
+    return {number: values[number] for number in elements}, f"isolated atoms in {' '.join(files)}"
+
+
+def _from_least_squares(
+    elements: Sequence[int], train: Sequence[Structure]
+) -> tuple[dict[int, float], str]:
+    """Minimise Σ_s (E_s − Σ_z n_sz E0_z)² / n_s²; the smallest solution if not unique."""
+    labelled = [s for s in train if s.energy is not None]
+    if not labelled:
+        raise MlipError(
+            "E0 by least squares needs energies, and no training frame has one; "
+            "give dataset.e0 as numbers."
+        )
+    counts = np.array([[np.sum(s.numbers == z) for z in elements] for s in labelled], float)
+    sizes = counts.sum(axis=1)
+    energies = np.array([s.energy for s in labelled], float)
+    solution, _, rank, _ = np.linalg.lstsq(counts / sizes[:, None], energies / sizes)
+    origin = f"least squares over {len(labelled)} training structures"
+    if rank < len(elements):
+        origin += (
+            f", which fix only {rank} of {len(elements)} values (too few compositions): "
+            "not meaningful for other compositions"
+        )
+    return dict(zip(elements, solution.tolist(), strict=True)), origin
+
+
+def _from_mapping(
+    elements: Sequence[int], energies: Mapping[str, float]
+) -> tuple[dict[int, float], str]:
+    from ase.data import atomic_numbers
+
+    unknown = [symbol for symbol in energies if symbol not in atomic_numbers]
+    if unknown:
+        raise MlipError(f"dataset.e0: {unknown[0]!r} is not an element symbol.")
+    values = {atomic_numbers[symbol]: float(energy) for symbol, energy in energies.items()}
+    missing = [number for number in elements if number not in values]
+    if missing:
+        raise MlipError(
+            f"dataset.e0 has no energy for {_symbols(missing)}, which the training data contain."
+        )
+    return {number: values[number] for number in elements}, "the configuration"

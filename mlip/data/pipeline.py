@@ -1,0 +1,174 @@
+"""`Batches`: the deterministic, resumable stream of padded batches of an in-memory data set."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mlip.data import packing
+from mlip.data.collate import BatchShape, collate, collate_labels, species_index
+from mlip.data.neighbors import neighbor_list
+from mlip.data.structure import Structure
+from mlip.errors import MlipError
+from mlip.graph import Graph, Labels
+
+PREFETCH = 2  # batches made ahead of the consumer
+
+
+class Batch(NamedTuple):
+    """One padded batch with host arrays.
+
+    Attributes:
+        graph: the structures.
+        labels: their labels; zero weight where a structure has none.
+        identifiers: names of the structures, in the order of the graph.
+        indices: their positions in the list given to `Batches`, shape (number of structures,).
+    """
+
+    graph: Graph
+    labels: Labels
+    identifiers: list[str]
+    indices: np.ndarray
+
+
+class Batches:
+    """Batches of structures held in memory; neighbour lists are computed once, here.
+
+    The batches of an epoch depend on the seed and the epoch alone. Each structure occurs once per
+    epoch; batches hold `batch_size` structures, or one fewer where the number does not divide.
+
+    Args:
+        structures: at least one.
+        cutoff: Å.
+        elements: atomic numbers in the order of the model's species index.
+        e0: isolated-atom energy by atomic number, eV.
+        batch_size: most structures in a batch.
+        dtype: floating-point type of the batches.
+        seed: of the shuffling.
+        shuffle: draw the batches anew each epoch; otherwise they are always the same.
+        shapes: static shapes in ascending order, for example those of other batches; chosen from
+            the data if not given.
+
+    Attributes:
+        structures: as given.
+        neighbors: their neighbour lists.
+        shapes: static shapes of the batches, in ascending order.
+        padding: share of padding in the first epoch.
+
+    Raises:
+        MlipError: for no structures, an unknown element, coinciding atoms, or shapes too small.
+    """
+
+    def __init__(
+        self,
+        structures: Sequence[Structure],
+        *,
+        cutoff: float,
+        elements: Sequence[int],
+        e0: Mapping[int, float],
+        batch_size: int,
+        dtype: np.dtype | type | str = np.float32,
+        seed: int = 0,
+        shuffle: bool = True,
+        shapes: Sequence[BatchShape] | None = None,
+    ) -> None:
+        if not structures:
+            raise MlipError("no structures to make batches of.")
+        for structure in structures:
+            species_index(structure, elements)
+        self.structures = structures
+        self.neighbors = [neighbor_list(structure, cutoff) for structure in structures]
+        self._elements = tuple(elements)
+        self._e0 = e0
+        self._dtype = np.dtype(dtype)
+        self._seed = seed
+        self._shuffle = shuffle
+        atoms = [len(structure) for structure in structures]
+        if shapes is None:
+            counts = packing.neighbor_counts(atoms, self.neighbors)
+            width = packing.choose_width(counts)
+        else:
+            width = shapes[-1].width
+        self._sizes = packing.measure(atoms, self.neighbors, width)
+        self._strata = packing.stratify(self._sizes, batch_size)
+        if shapes is None:
+            shapes = packing.choose_shapes(self._sizes, batch_size, width, shuffle=shuffle)
+        packing.check_shapes(self._strata, self._sizes, shapes)
+        self.shapes = list(shapes)
+        self.padding = packing.padding(self.indices(0), self._sizes, self.shapes)
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return len(self._strata[0])
+
+    def __repr__(self) -> str:
+        return (
+            f"Batches({len(self.structures)} structures in {len(self)} batches, "
+            f"{len(self.shapes)} shapes, padding: {self.padding.edges:.0%} of edges, "
+            f"{self.padding.atoms:.0%} of atoms)"
+        )
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the edge slots that is padding."""
+        return self.padding.edges
+
+    def indices(self, epoch: int) -> list[np.ndarray]:
+        """Positions of the structures in each batch of an epoch."""
+        if not self._shuffle:
+            return packing.arrange(self._strata)
+        generator = np.random.default_rng([self._seed, epoch])
+        return packing.draw_within(self._strata, self._sizes, self.shapes[-1], generator)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from batch `start` on; made ahead by a background thread."""
+        return _prefetched(self._make(indices) for indices in self.indices(epoch)[start:])
+
+    def _make(self, indices: np.ndarray) -> Batch:
+        structures = [self.structures[i] for i in indices]
+        neighbors = [self.neighbors[i] for i in indices]
+        shape = packing.smallest_fitting(indices, self._sizes, self.shapes)
+        return Batch(
+            collate(structures, neighbors, self._elements, shape, self._dtype),
+            collate_labels(structures, self._e0, shape, self._dtype),
+            [structure.identifier for structure in structures],
+            indices,
+        )
+
+
+def _prefetched(source: Iterator[Batch]) -> Iterator[Batch]:
+    """Run an iterator in a thread, a few items ahead; its exceptions reach the consumer."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=PREFETCH)
+    stopped = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> None:
+        while not stopped.is_set():
+            try:
+                return ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for item in source:
+                put(item)
+                if stopped.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # handed to the consumer, whatever it is
+            put(error)
+
+    thread = threading.Thread(target=work, name="mlip-batches", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
