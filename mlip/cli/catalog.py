@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import mlip
 from mlip.errors import MlipError
 
 
@@ -95,7 +94,7 @@ VERBS = {
 @cache
 def config_dir() -> Path:
     """The folder of config files: `mlip/configs` when installed, `configs/` in a clone."""
-    package = Path(mlip.__file__).parent
+    package = Path(__file__).resolve().parents[1]
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "train.yaml").is_file():
             return folder

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mlip.cli.catalog import active_groups, config_dir, options
 from mlip.cli.overrides import Choice, Deletion, Override, Value, read_overrides
+from mlip.cli.resolvers import register
 from mlip.cli.suggest import did_you_mean, listing, nearest
 from mlip.errors import MlipError
 
@@ -36,6 +37,7 @@ def compose(
     Raises:
         MlipError: for an override that cannot be read, an unknown option, a bad file.
     """
+    register()
     groups = active_groups(config_name)
     chosen, content = _read_file(file, groups) if file else ([], {})
     items = [*chosen, *read_overrides(overrides, groups)]
@@ -69,7 +71,7 @@ def _hydra_compose(config_name: str, choices: Sequence[Choice]) -> DictConfig:
 def check_option(choice: Choice) -> None:
     """Raise for an option that its group does not have."""
     known = options(choice.group)
-    if choice.option in (*known, "null"):
+    if choice.option in known:
         return
     raise MlipError(
         f"{choice.group}={choice.option}: there is no such option; expected {choice.group}="

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlip.errors import MlipError
@@ -62,12 +62,12 @@ def parse_override(item: str) -> HydraOverride:
     return parsed
 
 
-def read_overrides(items: Sequence[str], groups: Container[str]) -> list[Override]:
+def read_overrides(items: Sequence[str], groups: Mapping[str, str | None]) -> list[Override]:
     """Sort overrides into group choices, values and deletions.
 
     Args:
         items: as typed.
-        groups: the config groups of the verb.
+        groups: the config groups of the verb with their default options.
 
     Raises:
         MlipError: for a syntax error, or a sweep without `--multirun`.
@@ -84,15 +84,17 @@ def read_overrides(items: Sequence[str], groups: Container[str]) -> list[Overrid
         if parsed.is_delete():
             result.append(Deletion(key))
         elif key in groups and _is_option(parsed.value()):
-            result.append(Choice(key, str(parsed.value() if parsed.value() is not None else "null")))
+            result.append(Choice(key, str(parsed.value())))
+        elif key in groups and parsed.value() is None and groups[key] is None:
+            continue  # `experiment=null` when none is chosen by default
         else:
             result.append(Value(key, _plain(parsed)))
     return result
 
 
 def _is_option(value: Any) -> bool:
-    """Whether a value given to a group is the name of an option, not a file or a mapping."""
-    return not isinstance(value, dict) and not str(value).endswith(".mlip")
+    """Whether a value given to a group is the name of an option: no null, mapping or model file."""
+    return not (value is None or isinstance(value, dict) or str(value).endswith(".mlip"))
 
 
 def _plain(parsed: HydraOverride) -> Any:

@@ -25,7 +25,7 @@ def nearest_key(key: str, known: Iterable[str]) -> str | None:
         other_section, _, other_leaf = candidate.rpartition(".")
         leaves = SequenceMatcher(None, leaf.lower(), other_leaf.lower()).ratio()
         sections = SequenceMatcher(None, section.lower(), other_section.lower()).ratio()
-        return leaves + 0.3 * sections
+        return leaves + 0.3 * sections - 0.1 * candidate.count(".")
 
     best = max(known, key=score, default=None)
     if best is None:

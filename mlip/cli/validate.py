@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -15,12 +15,35 @@ from mlip.settings import Settings
 
 S = TypeVar("S", bound=Settings)
 
+EXPECTED = {
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "path": "a path",
+    "list": "a list such as [1, 2]",
+    "tuple": "a list such as [1, 2]",
+    "dict": "a mapping such as {name: value}",
+    "model": "a section with keys of its own",
+}  # by the first word of pydantic's error type
 BOUNDS = {
     "greater_than": "above {gt}",
     "greater_than_equal": "at least {ge}",
     "less_than": "below {lt}",
     "less_than_equal": "at most {le}",
 }
+
+
+class Place(NamedTuple):
+    """Where in the config an error lies.
+
+    Attributes:
+        key: the dotted key as the user would type it.
+        field: the innermost field on the way, which says what is expected.
+    """
+
+    key: str
+    field: FieldInfo | None
 
 
 def validate(schema: type[S], composed: Mapping[str, Any]) -> S:
@@ -32,23 +55,56 @@ def validate(schema: type[S], composed: Mapping[str, Any]) -> S:
     try:
         return schema.model_validate(dict(composed))
     except ValidationError as error:
-        fields = dict(walk_fields(schema))
-        problems: dict[str, list[ErrorDetails]] = {}
+        places: dict[str, Place] = {}
+        details: dict[str, list[ErrorDetails]] = {}
         for detail in error.errors(include_url=False):
-            problems.setdefault(_key(detail["loc"], fields), []).append(detail)
-        sentences = [_sentence(key, details, fields) for key, details in problems.items()]
-        raise MlipError("\n            ".join(sentences)) from error
+            place = locate(detail, schema)
+            places.setdefault(place.key, place)
+            details.setdefault(place.key, []).append(detail)
+        known = list(known_keys(schema))
+        sentences = [
+            _sentence(places[key], details[key], known)
+            for key in places
+            if not any(other.startswith(f"{key}.") for other in places)
+        ]
+        raise MlipError("\n             ".join(sentences)) from error
 
 
-def walk_fields(
-    schema: type[BaseModel], prefix: tuple[str, ...] = ()
-) -> Iterator[tuple[str, FieldInfo]]:
-    """All dotted keys of nested settings with their fields, sections before their content."""
+def known_keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """All dotted keys of nested settings, sections before their content."""
     for name, field in schema.model_fields.items():
-        path = (*prefix, name)
-        yield ".".join(path), field
-        for nested in nested_settings(field.annotation):
-            yield from walk_fields(nested, path)
+        yield prefix + name
+        if not _is_container(field.annotation):
+            for nested in nested_settings(field.annotation):
+                yield from known_keys(nested, f"{prefix}{name}.")
+
+
+def locate(detail: ErrorDetails, schema: type[BaseModel]) -> Place:
+    """Follow pydantic's location through the settings, leaving out the names of union branches."""
+    classes: list[type[BaseModel]] = [schema]
+    field: FieldInfo | None = None
+    path: list[str] = []
+    in_container = False
+    for position, part in enumerate(detail["loc"]):
+        found = next((c.model_fields[part] for c in classes if part in c.model_fields), None)
+        is_last = position == len(detail["loc"]) - 1
+        if found is not None and not in_container:
+            field, classes = found, nested_settings(found.annotation)
+            in_container = _is_container(found.annotation)
+            path.append(str(part))
+        elif in_container and "[" not in str(part):
+            in_container = False
+            path.append(str(part))
+        elif is_last and detail["type"] == "extra_forbidden":
+            path.append(str(part))
+    return Place(".".join(path), field)
+
+
+def _is_container(annotation: Any) -> bool:
+    """Whether an annotation has entries of any key or index (`dict`, `list`, `tuple`)."""
+    if get_origin(annotation) in (dict, list, tuple, Mapping, Sequence):
+        return True
+    return any(_is_container(part) for part in get_args(annotation))
 
 
 def nested_settings(annotation: Any) -> list[type[BaseModel]]:
@@ -58,71 +114,42 @@ def nested_settings(annotation: Any) -> list[type[BaseModel]]:
     return [found for part in get_args(annotation) for found in nested_settings(part)]
 
 
-def _key(location: Sequence[int | str], fields: Mapping[str, FieldInfo]) -> str:
-    """The dotted key the user would type: pydantic's location without its union branches."""
-    path: list[str] = []
-    for part in location:
-        key = ".".join([*path, str(part)])
-        parent = ".".join(path)
-        known = key in fields
-        if known or not path or (parent in fields and _takes_any_key(fields[parent], part)):
-            path.append(str(part))
-        elif parent in fields and nested_settings(fields[parent].annotation):
-            if part not in _tags(fields[parent]):
-                path.append(str(part))
-    return ".".join(path)
-
-
-def _takes_any_key(field: FieldInfo, part: int | str) -> bool:
-    """Whether `part` is an entry of a mapping or list rather than the name of a union branch."""
-    text = str(field.annotation)
-    is_branch = isinstance(part, str) and ("[" in part or part in ("str", "int", "float", "bool"))
-    return not is_branch and not nested_settings(field.annotation) and (
-        isinstance(part, int) or "dict" in text.lower() or "mapping" in text.lower()
-    )
-
-
-def _tags(field: FieldInfo) -> set[str]:
-    """Names of the branches of a union of settings, as pydantic writes them in a location."""
-    classes = nested_settings(field.annotation)
-    tags = {cls.__name__ for cls in classes} if len(classes) > 1 else set()
-    for cls in classes:
-        if "name" in cls.model_fields:
-            tags.update(str(value) for value in get_args(cls.model_fields["name"].annotation))
-    return tags
-
-
-def _sentence(key: str, details: list[ErrorDetails], fields: Mapping[str, FieldInfo]) -> str:
-    first = details[0]
+def _sentence(place: Place, details: list[ErrorDetails], known: Sequence[str]) -> str:
+    key, first = place.key, details[0]
     value = first["input"]
     if first["type"] == "extra_forbidden":
-        known = [name for name in fields if name != key]
         shown = "" if isinstance(value, dict) else f"={_show(value)}"
-        return f"Unknown key {key}{shown}.{did_you_mean(nearest_key(key, known))}"
-    meaning = fields[key].description if key in fields else None
-    if first["type"] == "missing" or (value is None and first["type"] != "value_error"):
-        hint = f" ({meaning})" if meaning else ""
-        return f"{key} is not set{hint}; give it as {key}=..."
+        return f"Unknown key {key}{shown}.{_nearest_or_siblings(key, known)}"
     if first["type"] == "value_error":
-        text = first["msg"].removeprefix("Value error, ")
-        return text if not key or key in text else f"{key}: {text}"
-    expected = " or ".join(dict.fromkeys(_expected(detail) for detail in details))
+        return f"{key}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+    meaning = place.field.description if place.field else None
     hint = f" ({meaning})" if meaning else ""
-    choices = [c for detail in details for c in _choices(detail)]
+    if first["type"] == "missing" or value is None:
+        return f"{key} is not set{hint}; give it as {key}=..."
+    expected = " or ".join(dict.fromkeys(_expected(detail) for detail in details))
+    choices = [choice for detail in details for choice in _choices(detail)]
     suggestion = did_you_mean(nearest(str(value), choices)) if choices else ""
     return f"{key}={_show(value)}: expected {expected}{hint}.{suggestion}"
 
 
+def _nearest_or_siblings(key: str, known: Sequence[str]) -> str:
+    suggestion = nearest_key(key, known)
+    if suggestion:
+        return did_you_mean(suggestion)
+    section = key.rpartition(".")[0]
+    siblings = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == section]
+    where = f"in {section}" if section else "at the top"
+    return f" Known {where}: {', '.join(siblings)}." if siblings else ""
+
+
 def _expected(detail: ErrorDetails) -> str:
     """`Input should be greater than 0` as `a number above 0`."""
-    if detail["type"] in BOUNDS:
-        return "a number " + BOUNDS[detail["type"]].format(**detail.get("ctx", {}))
-    text = detail["msg"].split(", unable to")[0]
-    for prefix in ("Input should be ", "Input should have ", "Value should have "):
-        text = text.removeprefix(prefix)
-    text = text.removeprefix("a valid ").replace("boolean", "true or false")
-    articles = {"integer": "an integer", "number": "a number", "string": "text", "list": "a list"}
-    text = articles.get(text, text).replace("a valid ", "a ")
+    kind = detail["type"]
+    if kind in BOUNDS:
+        return "a number " + BOUNDS[kind].format(**detail.get("ctx", {}))
+    if kind.split("_")[0] in EXPECTED:
+        return EXPECTED[kind.split("_")[0]]
+    text = detail["msg"].removeprefix("Input should be ").removeprefix("Value should have ")
     return text[0].lower() + text[1:]
 
 

@@ -1,0 +1,51 @@
+"""What the terminal shows: one console and the tables that are not part of a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+
+@cache
+def console() -> Console:
+    """The one console; plain text when standard output is not a terminal."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def pairs_table(title: str, rows: Mapping[str, str]) -> Table:
+    """Names and values in two columns."""
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    table.add_column("", no_wrap=True)
+    table.add_column("")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def sweep_table(jobs: Sequence[tuple[str, Path]], codes: Sequence[int]) -> Table:
+    """One row for each job of a sweep: how it ended, its force errors and its folder."""
+    evaluations = [_evaluation(folder) for _, folder in jobs]
+    subsets = list(dict.fromkeys(name for found in evaluations for name in found))
+    table = Table(box=SIMPLE_HEAD, title="Sweep", title_justify="left", title_style="bold")
+    table.add_column("job", no_wrap=True)
+    table.add_column("ended")
+    for name in subsets:
+        table.add_column(f"{name}\nforce RMSE\nmeV/Å", justify="right")
+    table.add_column("folder")
+    for (label, folder), code, errors in zip(jobs, codes, evaluations, strict=True):
+        ended = "well" if code == 0 else f"failed ({code})"
+        values = (errors.get(name, {}).get("forces_rmse_mev_per_a") for name in subsets)
+        shown = ("–" if value is None else f"{value:.1f}" for value in values)
+        table.add_row(label, ended, *shown, str(folder))
+    return table
+
+
+def _evaluation(folder: Path) -> dict[str, dict[str, float]]:
+    path = folder / "evaluation.json"
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,0 +1,40 @@
+"""The two functions that config files may call: `${mlip_dataset:NAME}` and `${mlip_label:...}`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from mlip.errors import MlipError
+
+
+def register() -> None:
+    """Make the functions known to OmegaConf; safe to call again."""
+    OmegaConf.register_new_resolver("mlip_dataset", dataset_folder, replace=True)
+    OmegaConf.register_new_resolver("mlip_label", label, replace=True)
+
+
+def dataset_folder(name: str) -> str:
+    """Folder of an embedded data set: in the installed package, or in the clone.
+
+    Raises:
+        MlipError: if it is in neither.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "datasets" / name, package.parent / "datasets" / name):
+        if folder.is_dir():
+            return str(folder)
+    raise MlipError(
+        f"The embedded data set {name} was not found in {package / 'datasets'} or "
+        f"{package.parent / 'datasets'}; reinstall the package."
+    )
+
+
+def label(value: Any) -> str:
+    """A short name for a file: its stem, or its folder's name for `runs/NAME/model.mlip`."""
+    if not isinstance(value, str):
+        return "none"
+    path = Path(value.partition("@")[0])
+    return path.parent.name if path.stem == "model" and path.parent.name else path.stem

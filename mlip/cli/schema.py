@@ -1,0 +1,159 @@
+"""The typed config of every verb, nesting the settings of the parts it uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self, Union
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, create_model, field_validator, model_validator
+
+from mlip.cli.resolvers import label
+from mlip.data.dataset import DatasetSettings
+from mlip.data.sources.extxyz import LabelKeys
+from mlip.models import MODEL_CONFIGS
+from mlip.runtime import Precision
+from mlip.settings import Settings
+from mlip.simulation.md import MDSettings
+from mlip.simulation.relax import RelaxSettings
+from mlip.training.loss import LossSettings
+from mlip.training.optimizer import OptimizerSettings
+from mlip.training.schedule import ScheduleSettings
+from mlip.training.settings import TrainerSettings
+
+FROM_DATA = ("elements", "avg_num_neighbors", "scale", "shift")
+
+
+def _existing(path: Path) -> Path:
+    path = path.expanduser()
+    if not path.is_file():
+        raise ValueError(f"file {path} was not found (looked from {Path.cwd()})")
+    return path
+
+
+ExistingFile = Annotated[Path, AfterValidator(_existing)]
+
+
+def template(config: type[Settings]) -> type[Settings]:
+    """A model's config in which what follows from the data may be left open."""
+    fields: dict[str, Any] = {}
+    for name in FROM_DATA:
+        if name in config.model_fields:
+            field = config.model_fields[name]
+            meaning = (field.description or "").removesuffix("; from the data")
+            described = Field(description=f"{meaning}; null: from the data")
+            fields[name] = (Annotated[field.annotation | None, *field.metadata, described], None)
+    return create_model(config.__name__, __base__=config, **fields)
+
+
+TEMPLATES = {name: template(config) for name, config in MODEL_CONFIGS.items()}
+ModelTemplate: Any = Union[tuple(TEMPLATES.values())]  # noqa: UP007
+if len(TEMPLATES) > 1:
+    ModelTemplate = Annotated[ModelTemplate, Field(discriminator="name")]
+
+SavedOrTemplate = Annotated[
+    Annotated[ModelTemplate, Tag("config")] | Annotated[ExistingFile, Tag("file")],
+    Discriminator(lambda value: "file" if isinstance(value, str | Path) else "config"),
+]
+
+
+class RunSettings(Settings):
+    """Where a command writes."""
+
+    name: str = Field(min_length=1, description="name of the run")
+    dir: Path = Field(description="run folder")
+
+
+class CommandConfig(Settings):
+    """What every command that writes a run folder has."""
+
+    run: RunSettings = Field(description="where the results go")
+    n_threads: int | None = Field(None, ge=1, description="CPU threads; null: all")
+
+
+class TrainConfig(CommandConfig):
+    """Config of `mlip train`."""
+
+    resume: bool = Field(True, description="continue the run in the folder; false: refuse to")
+    init_from: ExistingFile | None = Field(
+        None, description="saved model whose weights to start from"
+    )
+    dataset: DatasetSettings = Field(description="the data")
+    model: ModelTemplate = Field(description="the architecture")
+    optimizer: OptimizerSettings = Field(description="the optimiser")
+    schedule: ScheduleSettings = Field(description="the learning rate over time")
+    loss: LossSettings = Field(description="what is minimised")
+    trainer: TrainerSettings = Field(description="how long and in which batches")
+
+
+class EvaluateConfig(CommandConfig):
+    """Config of `mlip evaluate`."""
+
+    model: ExistingFile = Field(description="saved model NAME.mlip")
+    data: dict[str, str] | None = Field(
+        None, description="labelled files by name of the subset, FILE or FILE@start:stop"
+    )
+    keys: LabelKeys = Field(LabelKeys(), description="names of the labels in `data`")
+    dataset: DatasetSettings | None = Field(None, description="a data set, instead of `data`")
+    batch_size: int = Field(16, ge=1, description="structures evaluated at once")
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _named(cls, data: Any) -> Any:
+        files = [data] if isinstance(data, str) else data
+        return {label(file): file for file in files} if isinstance(files, list) else files
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.data is None) == (self.dataset is None):
+            raise ValueError("give either data=FILE.xyz or dataset=NAME, the structures to compare with")
+        return self
+
+
+class MDConfig(CommandConfig):
+    """Config of `mlip md`."""
+
+    model: ExistingFile = Field(description="saved model NAME.mlip")
+    structure: ExistingFile = Field(description="file with the starting structure")
+    index: int = Field(-1, description="which frame of the file")
+    md: MDSettings = Field(description="ensemble, time step, length")
+
+
+class RelaxConfig(CommandConfig):
+    """Config of `mlip relax`."""
+
+    model: ExistingFile = Field(description="saved model NAME.mlip")
+    structure: ExistingFile = Field(description="file with the starting structure")
+    index: int = Field(-1, description="which frame of the file")
+    relax: RelaxSettings = Field(description="optimiser and convergence")
+
+
+class InfoConfig(Settings):
+    """Config of `mlip info`."""
+
+    model: SavedOrTemplate = Field(description="saved model NAME.mlip, or an architecture")
+    dataset: DatasetSettings = Field(description="the data an architecture would be trained on")
+    precision: Precision = Field("float32", description="floating-point type of an architecture")
+    batch_size: int = Field(5, ge=1, description="structures in the batch whose cost is given")
+    n_threads: int | None = Field(None, ge=1, description="CPU threads; null: all")
+
+
+class BenchmarkModelConfig(CommandConfig):
+    """Config of `mlip benchmark model`."""
+
+    model: ModelTemplate = Field(description="the architecture")
+    dataset: DatasetSettings = Field(description="the data")
+    optimizer: OptimizerSettings = Field(description="the optimiser")
+    loss: LossSettings = Field(description="what is minimised")
+    precision: Precision = Field("float32", description="floating-point type of the arithmetic")
+    batch_size: int = Field(5, ge=1, description="structures in a training step")
+    steps: int = Field(30, ge=5, description="timed training steps and ASE steps")
+
+
+SCHEMAS: dict[str, type[Settings]] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "md": MDConfig,
+    "relax": RelaxConfig,
+    "info": InfoConfig,
+    "benchmark model": BenchmarkModelConfig,
+}

@@ -1,0 +1,93 @@
+"""`--multirun`: one run for each combination of the comma-separated values."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mlip.cli.arguments import Arguments
+from mlip.cli.compose import compose
+from mlip.cli.console import console, sweep_table
+from mlip.cli.overrides import parse_override
+from mlip.cli.schema import SCHEMAS
+from mlip.cli.validate import validate
+from mlip.errors import MlipError
+
+
+class Job(NamedTuple):
+    """One run of a sweep.
+
+    Attributes:
+        label: the swept values, such as `model.channels=16`.
+        overrides: all overrides of the run.
+        run_dir: its folder.
+    """
+
+    label: str
+    overrides: tuple[str, ...]
+    run_dir: Path
+
+
+def sweep(arguments: Arguments) -> int:
+    """Run every job of a sweep, each in a process and a folder of its own, then summarise.
+
+    All configs are validated before the first job starts. A failing job does not stop the others.
+
+    Returns:
+        0 if all jobs succeeded, else 1.
+    """
+    assert arguments.verb is not None
+    jobs = [_job(arguments, swept, rest) for swept, rest in _combinations(arguments.overrides)]
+    if arguments.show_config:
+        for job in jobs:
+            console().print(f"{job.label}  ->  {job.run_dir}")
+        return 0
+    codes = []
+    for number, job in enumerate(jobs, 1):
+        console().rule(f"job {number} of {len(jobs)}: {job.label}")
+        codes.append(_run(arguments, job))
+    console().print(sweep_table([(job.label, job.run_dir) for job in jobs], codes))
+    return 0 if not any(codes) else 1
+
+
+def _combinations(items: Sequence[str]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Each combination as (swept overrides, all overrides)."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    parsed = [parse_override(item) for item in items]
+    swept = {p.get_key_element() for p in parsed if p.is_sweep_override()}
+    if not swept:
+        raise MlipError(
+            "--multirun needs at least one key with several values, for example "
+            "model.channels=16,32."
+        )
+    (batch,) = BasicSweeper.split_arguments(parsed, None)
+    return [
+        (tuple(item for item in job if item.split("=")[0] in swept), tuple(job)) for job in batch
+    ]
+
+
+def _job(arguments: Arguments, swept: tuple[str, ...], overrides: tuple[str, ...]) -> Job:
+    assert arguments.verb is not None
+    composed = compose(arguments.verb.config_name, overrides, arguments.file)
+    settings = validate(SCHEMAS[arguments.verb.name], composed)
+    label = ",".join(swept)
+    folder = settings.run.dir / label.replace("/", "_")
+    return Job(label, (*overrides, f"run.dir='{folder}'"), folder)
+
+
+def _run(arguments: Arguments, job: Job) -> int:
+    """Run one job in a process of its own, passing SIGTERM on so that it can save."""
+    assert arguments.verb is not None
+    command = [sys.executable, "-m", "mlip.cli.main", *arguments.verb.name.split()]
+    command += [str(arguments.file)] if arguments.file else []
+    process = subprocess.Popen([*command, *job.overrides])
+    previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
