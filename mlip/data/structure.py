@@ -48,6 +48,8 @@ class Structure:
     group: str = ""
 
     def __post_init__(self) -> None:
+        if len(self.numbers) == 0:
+            raise MlipError(f"{self.identifier}: no atoms; remove this frame.")
         if self.positions.shape != (len(self.numbers), 3):
             raise MlipError(
                 f"{self.identifier}: positions have shape {self.positions.shape}, expected "
