@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import numpy as np
 from ase.calculators.calculator import (
     Calculator,
@@ -53,7 +54,9 @@ class _Template:
         self._numbers = structure.numbers
         self._charge, self._spin = structure.charge, structure.spin
         self._shape = shape
-        self._graph = graph
+        self._dtype = graph.positions.dtype
+        with jax.enable_x64(True):  # or float64 arrays would be rounded on their way
+            self._graph = jax.device_put(graph)
 
     def serves(self, structure: Structure, shape: BatchShape) -> bool:
         """Whether `fill` may be called with this structure."""
@@ -64,21 +67,20 @@ class _Template:
             and np.array_equal(structure.numbers, self._numbers)
         )
 
-    def fill(self, structure: Structure, positions: np.ndarray, neighbors: NeighborList) -> Graph:
-        """The graph of a configuration; `positions` are those `neighbors` refers to, Å."""
-        dtype = self._graph.positions.dtype
+    def fill(self, structure: Structure, neighbors: NeighborList) -> Graph:
+        """The graph of a configuration."""
         _, nodes, blocks, width = self._shape
         atoms = len(structure)
-        padded = np.zeros((nodes, 3), dtype)
-        padded[:atoms] = positions - positions.mean(axis=0)
+        padded = np.zeros((nodes, 3), self._dtype)
+        padded[:atoms] = structure.positions - structure.positions.mean(axis=0)
         edges = {
             "receivers": np.full(blocks, nodes - 1, np.int32),
             "senders": np.zeros((blocks, width), np.int32),
-            "shifts": np.zeros((blocks, width, 3), dtype),
+            "shifts": np.zeros((blocks, width, 3), self._dtype),
             "edge_mask": np.zeros((blocks, width), bool),
         }
         fill_blocks(edges, neighbors, atoms, 0, 0, width)
-        cell = structure.cell[None].astype(dtype)
+        cell = structure.cell[None].astype(self._dtype)
         return self._graph.replace(positions=padded, cell=cell, **edges)
 
 
@@ -131,6 +133,13 @@ class MLIPCalculator(Calculator):
         """How many neighbour searches there were."""
         return self._list.searches
 
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """What changed since the last calculation, in what the potential can see."""
+        if self.atoms is None:
+            return [*all_changes]
+        now, then = _visible(atoms), _visible(self.atoms)
+        return [name for name in now if not np.array_equal(now[name], then[name])]
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -138,7 +147,8 @@ class MLIPCalculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Fill `results`; called by ASE whenever the atoms differ from those of the last call."""
-        super().calculate(atoms, list(properties), list(system_changes))
+        if atoms is not None:
+            self.atoms = atoms.copy()
         if "stress" in properties and not np.all(self.atoms.pbc):
             raise PropertyNotImplementedError(
                 "stress is defined only with periodic boundaries in three directions; these atoms "
@@ -159,10 +169,10 @@ class MLIPCalculator(Calculator):
             self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress)
 
     def _evaluate(self, structure: Structure) -> Output:
-        positions, neighbors, self.shortest = self._list.update(structure)
+        neighbors, self.shortest = self._list.update(structure)
         blocks = count_blocks(neighbors, len(structure), BLOCK_WIDTH)
         shape, reason = self._buckets.fit(len(structure), blocks)
-        graph = self._graph(structure, positions, neighbors, shape)
+        graph = self._graph(structure, neighbors, shape)
         if not reason:
             return self.potential.evaluate_graph(graph)
         logger.info("%s: %s", shape, reason)
@@ -172,16 +182,20 @@ class MLIPCalculator(Calculator):
             self.compilations.append(CompilationRecord(shape, reason, compilation.seconds))
         return output
 
-    def _graph(
-        self,
-        structure: Structure,
-        positions: np.ndarray,
-        neighbors: NeighborList,
-        shape: BatchShape,
-    ) -> Graph:
+    def _graph(self, structure: Structure, neighbors: NeighborList, shape: BatchShape) -> Graph:
         """The padded graph; arrays that only depend on the composition are reused."""
         if self._template is None or not self._template.serves(structure, shape):
             empty = NeighborList(*(part[:0] for part in neighbors))
             graph = collate([structure], [empty], self.potential.elements, shape, self.potential.dtype)
             self._template = _Template(structure, shape, graph)
-        return self._template.fill(structure, positions, neighbors)
+        return self._template.fill(structure, neighbors)
+
+
+def _visible(atoms: Atoms) -> dict[str, Any]:
+    return {
+        "positions": atoms.positions,
+        "numbers": atoms.numbers,
+        "cell": atoms.cell.array,
+        "pbc": atoms.pbc,
+        "info": [atoms.info.get("charge", 0.0), atoms.info.get("spin", 0.0)],
+    }

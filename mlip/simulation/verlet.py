@@ -15,12 +15,10 @@ class Pairs(NamedTuple):
     """The pairs of one configuration.
 
     Attributes:
-        positions: Å, shape (n, 3): the atoms at the periodic images that `neighbors` refers to.
         neighbors: every pair closer than the cutoff, and no other.
         shortest: the shortest pair distance, Å; infinite without pairs.
     """
 
-    positions: np.ndarray
     neighbors: NeighborList
     shortest: float
 
@@ -43,8 +41,9 @@ class VerletList:
     is not among the candidates was at least `cutoff + skin` apart, so it is now at least
     `(cutoff + skin) σ_min(F) − 2 max|u|` apart. The candidates are searched anew as soon as this
     bound falls below the cutoff, or when the atom count or the periodicity changes. With a
-    constant cell this is the usual rule: no atom moved by more than half the skin. An atom
-    wrapped back into the cell is followed to the image it came from.
+    constant cell this is the usual rule: no atom moved by more than half the skin. When an atom
+    is wrapped back into the cell, its pairs' shifts are corrected. So the result depends on the
+    structure alone, not on what the list saw before.
 
     Args:
         cutoff: Å.
@@ -59,24 +58,24 @@ class VerletList:
         self.skin = float(skin)
         self.searches = 0
         self._reference: _Reference | None = None
-        self._offsets = np.zeros((0, 3))
-        self._offsets_cell = np.zeros((3, 3))
 
     def update(self, structure: Structure) -> Pairs:
-        """The pairs of `structure`, the same as a fresh search would find.
+        """The pairs of `structure`, the same and in the same order as after a fresh search.
 
         Raises:
-            MlipError: if two atoms coincide or the cell has no volume along a periodic axis.
+            MlipError: if two atoms coincide or the cell is not finite or has no volume along a
+                periodic axis.
         """
         cell = _full_cell(structure)
-        positions = self._follow(structure, cell)
-        if positions is None:
-            positions = structure.positions
-            self._search(structure, cell)
-        return self._within_cutoff(structure, positions, cell)
+        images = self._images(structure, cell)
+        if images is None:
+            self._reference = _search(structure, cell, self.cutoff + self.skin)
+            self.searches += 1
+            images = np.zeros((len(structure), 3))
+        return self._within_cutoff(self._reference, structure, cell, images)
 
-    def _follow(self, structure: Structure, cell: np.ndarray) -> np.ndarray | None:
-        """Unwrapped positions, or None if the candidates do not suffice for them."""
+    def _images(self, structure: Structure, cell: np.ndarray) -> np.ndarray | None:
+        """By how many lattice vectors each atom was wrapped; None if a search is due."""
         reference = self._reference
         if (
             reference is None
@@ -96,39 +95,23 @@ class VerletList:
         images = np.zeros_like(moved)
         if structure.pbc.any():
             images = np.rint(moved @ np.linalg.inv(cell)) * structure.pbc
-        shifts = images @ cell
-        moved = moved - shifts
+            moved -= images @ cell
         moved -= moved.mean(axis=0)
-        if 4.0 * np.max(np.einsum("ij,ij->i", moved, moved)) > slack**2:
+        if 4.0 * np.einsum("ij,ij->i", moved, moved).max() > slack**2:
             return None
-        return structure.positions - shifts if images.any() else structure.positions
-
-    def _search(self, structure: Structure, cell: np.ndarray) -> None:
-        self._reference = None
-        found = neighbor_list(structure, self.cutoff + self.skin)
-        # A complete order, so that results do not depend on when the last search happened.
-        order = np.lexsort((*found.shifts.T, found.senders, found.receivers))
-        self._reference = _Reference(
-            positions=structure.positions.copy(),
-            pbc=structure.pbc.copy(),
-            cell=cell,
-            inverse_cell=np.linalg.inv(cell),
-            candidates=NeighborList(*(part[order] for part in found)),
-        )
-        self._offsets = self._reference.candidates.shifts @ cell
-        self._offsets_cell = cell
-        self.searches += 1
+        return images
 
     def _within_cutoff(
-        self, structure: Structure, positions: np.ndarray, cell: np.ndarray
+        self, reference: _Reference, structure: Structure, cell: np.ndarray, images: np.ndarray
     ) -> Pairs:
-        assert self._reference is not None
-        receivers, senders, shifts = self._reference.candidates
-        if not np.array_equal(cell, self._offsets_cell):
-            self._offsets, self._offsets_cell = shifts @ cell, cell
+        receivers, senders, shifts = reference.candidates
+        if images.any():
+            wraps = images.astype(shifts.dtype)
+            shifts = shifts + wraps.take(receivers, axis=0) - wraps.take(senders, axis=0)
+        positions = structure.positions
         vectors = positions.take(senders, axis=0) - positions.take(receivers, axis=0)
         if structure.pbc.any():
-            vectors += self._offsets
+            vectors += shifts @ cell
         squares = np.einsum("ij,ij->i", vectors, vectors)
         shortest = float(np.sqrt(squares.min())) if len(squares) else np.inf
         if shortest < SHORTEST_EDGE:
@@ -138,12 +121,28 @@ class VerletList:
                 f"{shortest:.1e} Å apart; remove one of them."
             )
         (keep,) = np.nonzero(squares < self.cutoff**2)
-        neighbors = NeighborList(receivers[keep], senders[keep], shifts[keep])
-        return Pairs(positions, neighbors, shortest)
+        pairs = NeighborList(*(part.take(keep, axis=0) for part in (receivers, senders, shifts)))
+        return Pairs(pairs, shortest)
+
+
+def _search(structure: Structure, cell: np.ndarray, radius: float) -> _Reference:
+    found = neighbor_list(structure, radius)
+    # A complete order, so that results do not depend on when the last search happened.
+    order = np.lexsort((*found.shifts.T, found.senders, found.receivers))
+    return _Reference(
+        positions=structure.positions.copy(),
+        pbc=structure.pbc.copy(),
+        cell=cell.copy(),
+        inverse_cell=np.linalg.inv(cell),
+        # numpy gathers three times faster with indices of its own integer type
+        candidates=NeighborList(*(part[order].astype(np.intp) for part in found)),
+    )
 
 
 def _full_cell(structure: Structure) -> np.ndarray:
-    """The cell with orthogonal unit vectors for missing lattice vectors of non-periodic axes."""
+    """The cell with orthogonal unit vectors for missing vectors of non-periodic axes."""
+    if not np.isfinite(structure.cell).all():
+        raise MlipError(f"{structure.identifier}: the cell is not finite: {structure.cell}.")
     if not structure.pbc.any():
         return np.eye(3)
     missing = ~structure.cell.any(axis=1) & ~structure.pbc
