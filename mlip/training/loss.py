@@ -1,0 +1,159 @@
+"""The training loss and the error sums that go with it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+from pydantic import Field, model_validator
+
+from mlip.graph import Graph, Labels
+from mlip.potential import Output
+from mlip.settings import Settings
+
+# Exponent p of the energy residual dE / N**p.
+_ENERGY_POWER = {"per_atom_squared": 1.0, "squared_per_atom": 0.5, "squared": 0.0}
+
+
+class LossSettings(Settings):
+    """Weights and shape of the loss."""
+
+    kind: Literal["mse", "huber", "l1"] = Field(
+        "mse", description="penalty of a residual x: x², Huber, or |x|"
+    )
+    energy_weight: float = Field(1.0, ge=0.0, description="weight of the energy term")
+    forces_weight: float = Field(100.0, ge=0.0, description="weight of the forces term")
+    stress_weight: float = Field(0.0, ge=0.0, description="weight of the stress term")
+    energy_convention: Literal["per_atom_squared", "squared_per_atom", "squared"] = Field(
+        "squared_per_atom",
+        description=(
+            "energy residual of a structure of N atoms: per_atom_squared penalises dE/N "
+            "(MSE: (dE/N)²), squared_per_atom dE/√N (MSE: dE²/N), squared dE (MSE: dE²)"
+        ),
+    )
+    huber_delta: float = Field(
+        0.01, gt=0.0, description="where Huber turns linear, in the residual's unit (eV, Å)"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_term(self) -> Self:
+        if not any(self.weights):
+            raise ValueError("energy_weight, forces_weight and stress_weight are all zero")
+        return self
+
+    @property
+    def weights(self) -> LossWeights:
+        """The weights of the three terms."""
+        return LossWeights(self.energy_weight, self.forces_weight, self.stress_weight)
+
+
+class LossWeights(NamedTuple):
+    """Weight of each term; `None` leaves the term, and its derivative, out of the program."""
+
+    energy: Float[Array, ""] | float | None
+    forces: Float[Array, ""] | float | None
+    stress: Float[Array, ""] | float | None
+
+
+class LossMetrics(NamedTuple):
+    """Sums over a batch from which errors over many batches are made.
+
+    Attributes:
+        structures: number of real structures.
+        energy: sum of (dE/N)², eV².
+        energy_count: labelled energies.
+        forces: sum of squared force components, (eV/Å)².
+        forces_count: labelled components.
+        stress: sum of squared stress components, (eV/Å³)².
+        stress_count: labelled components.
+        bad: structures with a residual that is not finite.
+    """
+
+    structures: Float[Array, ""]
+    energy: Float[Array, ""]
+    energy_count: Float[Array, ""]
+    forces: Float[Array, ""]
+    forces_count: Float[Array, ""]
+    stress: Float[Array, ""]
+    stress_count: Float[Array, ""]
+    bad: Bool[Array, "G"]
+
+
+def loss(
+    output: Output,
+    graph: Graph,
+    labels: Labels,
+    settings: LossSettings,
+    weights: LossWeights | None = None,
+) -> tuple[Float[Array, ""], LossMetrics]:
+    """Weighted sum of the mean penalties of energy, force and stress residuals.
+
+    L = w_E mean_g φ(dE_g / N_g^p) + w_F mean_{i,c} φ(dF_ic) + w_S mean_{g,cd} φ(dS_gcd),
+    means over the real structures and atoms of the batch, each penalty multiplied by the label's
+    own weight (zero where the label is missing).
+
+    Args:
+        output: predictions, eV, eV/Å, eV/Å³.
+        graph: gives masks and atom counts.
+        labels: reference values in the same units.
+        settings: shape of the penalty.
+        weights: weights of the terms, those of `settings` by default.
+
+    Returns:
+        The loss and the sums for the errors in plain units.
+    """
+    weights = settings.weights if weights is None else weights
+    dtype = output.energy.dtype
+    atoms = jnp.maximum(graph.num_atoms, jnp.ones((), dtype))
+    energy = output.energy - labels.energy
+    forces = output.forces - labels.forces
+    stress = output.stress - labels.stress
+    structures = jnp.sum(graph.graph_mask, dtype=dtype)
+    num_atoms = jnp.sum(graph.node_mask, dtype=dtype)
+
+    total = jnp.zeros((), dtype)
+    if weights.energy is not None:
+        residual = energy / atoms ** _ENERGY_POWER[settings.energy_convention]
+        term = jnp.sum(labels.energy_weight * _penalty(residual, settings))
+        total = total + weights.energy * term / structures
+    if weights.forces is not None:
+        term = jnp.sum(labels.forces_weight[:, None] * _penalty(forces, settings))
+        total = total + weights.forces * term / (3.0 * num_atoms)
+    if weights.stress is not None:
+        term = jnp.sum(labels.stress_weight[:, None, None] * _penalty(stress, settings))
+        total = total + weights.stress * term / (9.0 * structures)
+
+    has_energy = (labels.energy_weight > 0).astype(dtype)
+    has_forces = (labels.forces_weight > 0).astype(dtype)
+    has_stress = (labels.stress_weight > 0).astype(dtype)
+    metrics = LossMetrics(
+        structures=structures,
+        energy=jnp.sum(has_energy * (energy / atoms) ** 2),
+        energy_count=jnp.sum(has_energy),
+        forces=jnp.sum(has_forces[:, None] * forces**2),
+        forces_count=3.0 * jnp.sum(has_forces),
+        stress=jnp.sum(has_stress[:, None, None] * stress**2),
+        stress_count=9.0 * jnp.sum(has_stress),
+        bad=_bad_structures(energy, forces, graph),
+    )
+    return total, metrics
+
+
+def _penalty(residual: Array, settings: LossSettings) -> Array:
+    if settings.kind == "mse":
+        return residual**2
+    size = jnp.abs(residual)
+    if settings.kind == "l1":
+        return size
+    delta = settings.huber_delta
+    return jnp.where(size < delta, 0.5 * residual**2, delta * (size - 0.5 * delta))
+
+
+def _bad_structures(
+    energy: Float[Array, "G"], forces: Float[Array, "N 3"], graph: Graph
+) -> Bool[Array, "G"]:
+    bad_atoms = jnp.any(~jnp.isfinite(forces), axis=1).astype(jnp.int32)
+    count = jax.ops.segment_sum(bad_atoms, graph.node_graph, graph.num_graphs)
+    return graph.graph_mask & (~jnp.isfinite(energy) | (count > 0))

@@ -1,0 +1,56 @@
+"""Learning-rate schedules over the run's own limit, be it steps, epochs or minutes."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from mlip.settings import Settings
+
+
+class ScheduleSettings(Settings):
+    """How the learning rate changes over the run.
+
+    `cosine` and `exponential` fall from the optimiser's `lr` to `lr * end_factor` exactly when
+    the run reaches its limit (`max_epochs`, `max_steps` or `max_minutes`, whichever comes first).
+    """
+
+    name: Literal["constant", "cosine", "exponential", "plateau"] = Field(
+        "cosine", description="shape of the schedule"
+    )
+    warmup_steps: int = Field(0, ge=0, description="steps over which the rate rises linearly")
+    end_factor: float = Field(
+        0.01, gt=0.0, le=1.0, description="cosine, exponential: rate at the end over rate at start"
+    )
+    factor: float = Field(
+        0.8, gt=0.0, lt=1.0, description="plateau: the rate is multiplied by this"
+    )
+    patience: int = Field(
+        50, ge=0, description="plateau: validations without a lower loss that are put up with"
+    )
+
+
+def relative_rate(
+    settings: ScheduleSettings, *, step: int, share: float, plateau_scale: float = 1.0
+) -> float:
+    """Learning rate over the optimiser's `lr`.
+
+    Args:
+        settings: the schedule.
+        step: steps done so far.
+        share: used share of the limit, 0 to 1.
+        plateau_scale: product of the reductions made so far, for `plateau`.
+    """
+    share = min(max(share, 0.0), 1.0)
+    end = settings.end_factor
+    rate = {
+        "constant": 1.0,
+        "cosine": end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * share)),
+        "exponential": end**share,
+        "plateau": plateau_scale,
+    }[settings.name]
+    if step < settings.warmup_steps:
+        rate *= (step + 1) / (settings.warmup_steps + 1)
+    return rate
