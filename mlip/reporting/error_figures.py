@@ -15,16 +15,15 @@ from mlip.reporting.style import (
     INK,
     PALETTE,
     annotate,
-    hide_unused,
     legend,
     new_figure,
     save_figure,
     series_styles,
 )
+from mlip.reporting.tables import format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Above this many points single markers hide one another and a density is drawn instead.
 MAX_MARKERS = 2000
@@ -38,38 +37,49 @@ def plot_parity(
     error_unit: str,
     error_factor: float = 1.0,
 ) -> Path:
-    """Predicted against reference value, one panel a subset, errors written in.
+    """Predicted against reference value with the error below, one column of panels a subset.
 
     Args:
         path: PNG to write.
         subsets: name to (reference, predicted), both of shape (n,), in `unit`.
         quantity: what is plotted, for the axis labels.
         unit: unit of the axes.
-        error_unit: unit of the errors written in.
+        error_unit: unit of the errors.
         error_factor: from `unit` to `error_unit`.
     """
     columns = min(3, max(2, len(subsets)))
     rows = -(-len(subsets) // columns)
-    figure, axes = new_figure((3.4 if columns == 3 else 4.6) * rows, rows, columns)
-    for ax, (name, (reference, predicted)) in zip(axes, subsets.items(), strict=False):
-        _parity_panel(figure, ax, reference, predicted)
+    figure, axes = new_figure(
+        (4.6 if columns == 3 else 6.0) * rows, 2 * rows, columns, height_ratios=(3, 1.3) * rows
+    )
+    used = []
+    for index, (name, (reference, predicted)) in enumerate(subsets.items()):
+        row, column = divmod(index, columns)
+        top = axes[2 * row * columns + column]
+        bottom = axes[(2 * row + 1) * columns + column]
+        used += [top, bottom]
         error = error_factor * (predicted - reference)
+        _parity_panel(top, reference, predicted)
+        _error_panel(bottom, reference, error)
+        bottom.set_xlim(top.get_xlim())
         annotate(
-            ax,
-            f"RMSE {np.sqrt(np.mean(error**2)):.3g} {error_unit}\n"
-            f"MAE {np.mean(np.abs(error)):.3g} {error_unit}\n"
-            f"n = {len(error):,}".replace(",", "\u202f"),
+            top,
+            f"RMSE {format_number(np.sqrt(np.mean(error**2)))} {error_unit}\n"
+            f"MAE {format_number(np.mean(np.abs(error)))} {error_unit}\n"
+            f"n = {format_number(len(error))}",
         )
-        ax.set_title(name, fontweight="bold")
-        ax.set_xlabel(f"reference {quantity} / {unit}")
-        ax.set_ylabel(f"predicted {quantity} / {unit}")
-    hide_unused(axes, len(subsets))
+        top.set_title(name, fontweight="bold")
+        top.tick_params(labelbottom=False)
+        top.set_ylabel(f"predicted ({unit})")
+        bottom.set_xlabel(f"reference {quantity} ({unit})")
+        bottom.set_ylabel(f"error ({error_unit})")
+    for ax in axes:
+        if ax not in used:
+            ax.remove()
     return save_figure(figure, path)
 
 
-def plot_error_histograms(
-    path: Path, panels: Mapping[str, Mapping[str, np.ndarray]], bins: int = 61
-) -> Path:
+def plot_error_histograms(path: Path, panels: Mapping[str, Mapping[str, np.ndarray]]) -> Path:
     """Distribution of the signed errors, one panel a quantity, one outline a subset.
 
     Errors beyond the drawn range (0.5 % of the widest subset) are counted in the outermost bins.
@@ -77,12 +87,13 @@ def plot_error_histograms(
     Args:
         path: PNG to write.
         panels: axis label (with its unit) to {subset: errors of shape (n,)}.
-        bins: number of bins.
     """
     figure, axes = new_figure(3.4, 1, len(panels))
     for ax, (label, subsets) in zip(axes, panels.items(), strict=True):
         reach = max((np.quantile(np.abs(e), 0.995) for e in subsets.values()), default=1.0)
-        edges = np.linspace(-1, 1, bins) * max(float(reach), 1e-12)
+        fewest = min((len(errors) for errors in subsets.values()), default=0)
+        bins = int(np.clip(2 * np.sqrt(fewest), 12, 60)) // 2 * 2 + 1
+        edges = np.linspace(-1, 1, bins + 1) * max(float(reach), 1e-12)
         for (name, errors), (colour, _, line) in zip(
             subsets.items(), series_styles(len(subsets)), strict=True
         ):
@@ -115,7 +126,7 @@ def plot_errors_by_element(path: Path, subsets: Mapping[str, Mapping[str, float]
     ax.set_xlim(-0.6, len(elements) - 0.4)
     ax.set_ylim(bottom=0)
     ax.grid(False, axis="x")
-    ax.set_ylabel("force RMSE / meV Å⁻¹")
+    ax.set_ylabel("force RMSE (meV/Å)")
     legend(ax, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return save_figure(figure, path)
 
@@ -141,35 +152,37 @@ def plot_errors_by_force(
         ax.plot(x, y, line, marker=marker, color=colour, markersize=5, linewidth=1.4, label=name)
     ax.set_xlim(left=0)
     ax.set_ylim(bottom=0)
-    ax.set_xlabel("size of the reference force / eV Å⁻¹")
-    ax.set_ylabel("force RMSE / meV Å⁻¹")
+    ax.set_xlabel("size of the reference force (eV/Å)")
+    ax.set_ylabel("force RMSE (meV/Å)")
     legend(ax, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return save_figure(figure, path)
 
 
-def _parity_panel(figure: Figure, ax: Axes, reference: np.ndarray, predicted: np.ndarray) -> None:
+def _parity_panel(ax: Axes, reference: np.ndarray, predicted: np.ndarray) -> None:
     low = float(min(reference.min(), predicted.min()))
     high = float(max(reference.max(), predicted.max()))
     margin = 0.05 * max(high - low, 1e-9)
     limits = (low - margin, high + margin)
-    ax.axline((low, low), (high + margin, high + margin), color=INK, linewidth=0.9, zorder=1)
-    if len(reference) <= MAX_MARKERS:
-        ax.plot(reference, predicted, "o", color=PALETTE[0], markersize=4, alpha=0.5, mew=0)
-    else:
-        drawn = ax.hexbin(
-            reference,
-            predicted,
-            gridsize=70,
-            bins="log",
-            mincnt=1,
-            extent=(*limits, *limits),
-            cmap="viridis",
-            linewidths=0.1,
-        )
-        bar = figure.colorbar(drawn, ax=ax, fraction=0.046, pad=0.02)
-        bar.set_label("values per cell", fontsize=9, color=INK)
-        bar.ax.tick_params(labelsize=8)
-        bar.outline.set_visible(False)
+    ax.plot(limits, limits, color=INK, linewidth=0.9, zorder=1)
+    _points(ax, reference, predicted, (*limits, *limits))
     ax.set_xlim(limits)
     ax.set_ylim(limits)
-    ax.set_aspect("equal")
+
+
+def _error_panel(ax: Axes, reference: np.ndarray, error: np.ndarray) -> None:
+    reach = 1.1 * max(float(np.max(np.abs(error))), 1e-9)
+    ax.axhline(0, color=INK, linewidth=0.9, zorder=1)
+    _points(ax, reference, error, (reference.min(), reference.max() + 1e-9, -reach, reach))
+    ax.set_ylim(-reach, reach)
+
+
+def _points(
+    ax: Axes, x: np.ndarray, y: np.ndarray, extent: tuple[float, float, float, float]
+) -> None:
+    """Single markers, or where they would hide one another the logarithm of their density."""
+    if len(x) <= MAX_MARKERS:
+        ax.plot(x, y, "o", color=PALETTE[0], markersize=4, alpha=0.5, mew=0)
+    else:
+        ax.hexbin(
+            x, y, gridsize=80, bins="log", mincnt=1, extent=extent, cmap="viridis", linewidths=0.1
+        )

@@ -54,8 +54,9 @@ def plot_learning_curves(
         axis: the horizontal axis.
         stages: positions along that axis where the run changed, with their names.
     """
-    rows = -(-len(panels) // 2)
-    figure, axes = new_figure(2.9 * rows, rows, 2)
+    columns = 3 if len(panels) in (3, 5, 6) else 2
+    rows = -(-len(panels) // columns)
+    figure, axes = new_figure(2.9 * rows, rows, columns)
     styles = {"train": ("-", PALETTE[0]), "valid": ("--", PALETTE[1])}
     for ax, (label, curves) in zip(axes, panels.items(), strict=False):
         for name, curve in curves.items():
@@ -85,8 +86,8 @@ def plot_learning_curves(
                 va="top",
                 color=MUTED,
             )
-        _log_if_positive(ax, [curve.values for curve in curves.values()])
-        ax.set_xlabel("epoch" if axis == "epochs" else "training time / min")
+        _log_if_positive(ax, np.concatenate([curve.values for curve in curves.values()]))
+        ax.set_xlabel("epoch" if axis == "epochs" else "training time (min)")
         ax.set_ylabel(label)
         legend(ax)
     hide_unused(axes, len(panels))
@@ -111,15 +112,15 @@ def plot_timing(
     """
     figure, (left, right) = new_figure(2.9, 1, 2)
     for ax, x, y, label in (
-        (left, epochs, epoch_seconds, "epoch time / s"),
-        (right, step_epochs, step_ms, "training step / ms"),
+        (left, epochs, epoch_seconds, "epoch time (s)"),
+        (right, step_epochs, step_ms, "training step (ms)"),
     ):
         kept = np.isfinite(y)
         ax.plot(x[kept], y[kept], color=PALETTE[0], marker="o", markersize=3, linewidth=1.2)
         if np.any(kept):
             median = float(np.median(y[kept]))
             ax.axhline(median, color=PALETTE[1], linewidth=1.2, linestyle="--")
-            annotate(ax, f"median {median:.3g} {label.split('/')[1].strip()}")
+            annotate(ax, f"median {median:.3g} {label.partition('(')[2].rstrip(')')}")
             ax.set_ylim(0, 1.35 * float(np.max(y[kept])))
         ax.set_xlabel("epoch")
         ax.set_ylabel(label)
@@ -147,21 +148,21 @@ def plot_energy_drift(
     low, high = float(np.min(relative)), float(np.max(relative))
     span = max(high - low, 1e-9)
     ax.set_ylim(low - 0.1 * span, high + 0.45 * span)
-    ax.set_xlabel("time / ps")
-    ax.set_ylabel("E(t) − E(0) / meV atom⁻¹")
+    ax.set_xlabel("time (ps)")
+    ax.set_ylabel("E(t) − E(0) (meV/atom)")
     legend(ax, loc="upper right")
     return save_figure(figure, path)
 
 
-def _log_if_positive(ax: Axes, values: Sequence[np.ndarray]) -> None:
-    """Logarithmic axis with plain numbers when every value allows one."""
-    from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter
+def _log_if_positive(ax: Axes, values: np.ndarray) -> None:
+    """Logarithmic axis when every value allows one, with more ticks where it spans little."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    finite = np.concatenate([v[np.isfinite(v)] for v in values]) if values else np.zeros(0)
+    finite = values[np.isfinite(values)]
     if not finite.size or np.any(finite <= 0):
         return
     ax.set_yscale("log")
-    if np.max(finite) / np.min(finite) < 20 and np.min(finite) > 1e-3:
+    if np.max(finite) / np.min(finite) < 300:
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(9, 9)))
-        ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())

@@ -45,19 +45,18 @@ def table(
         for row in rows
     )
     return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'<figure class="table"><figcaption>{escape(caption)}</figcaption><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></figure>"
     )
 
 
-def facts(pairs: Sequence[tuple[str, str]], caption: str = "") -> str:
+def facts(pairs: Sequence[tuple[str, str]]) -> str:
     """A two-column table of names and text values."""
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
         for name, value in pairs
     )
-    head = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="scroll"><table class="facts">{head}<tbody>{body}</tbody></table></div>'
+    return f'<figure class="table facts"><table><tbody>{body}</tbody></table></figure>'
 
 
 def figure(path: Path, caption: str) -> str:
@@ -120,9 +119,9 @@ p { margin: .5rem 0; max-width: 46rem; }
   margin: .8rem 0; }
 nav { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin-top: .8rem; }
 a { color: var(--accent); }
-.scroll { overflow-x: auto; margin: .8rem 0 1.4rem; }
+.table { overflow-x: auto; }
+.table figcaption { margin: 0 0 .4rem; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .4rem; color: var(--muted); }
 th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); vertical-align: bottom; }
 thead th { border-bottom: 2px solid var(--muted); font-weight: 600; text-align: right; }
 thead th:first-child, tbody th { text-align: left; }
@@ -131,7 +130,8 @@ td { text-align: right; white-space: nowrap; }
 tbody tr:hover { background: var(--wash); }
 .facts th { vertical-align: top; font-weight: 600; }
 .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-.unit { display: block; font-weight: 400; color: var(--muted); font-size: .85em; }
+.unit { display: block; font-weight: 400; color: var(--muted); font-size: .85em;
+  white-space: nowrap; }
 figure { margin: 1rem 0 1.8rem; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption { font-size: .92rem; margin-top: .4rem; max-width: 46rem; }

@@ -1,6 +1,6 @@
-"""Reading a run folder for the report; what is absent is noted, not guessed.
+"""Reading a run folder for the report; what is absent stays empty and the page says so.
 
-Files (only `metrics.jsonl` or `evaluation.json` must exist, the others make the page fuller):
+Files (`metrics.jsonl` or `evaluation.json` must exist, the others make the page fuller):
 
 `config.yaml`
     the resolved configuration, shown as it is.
@@ -61,7 +61,6 @@ class RunFolder:
         evaluation: errors of each subset.
         predictions: arrays of each subset.
         metadata: `metadata.json` of the saved model.
-        missing: one sentence for each absent file.
     """
 
     path: Path
@@ -72,7 +71,6 @@ class RunFolder:
     evaluation: dict[str, Row] = field(default_factory=dict)
     predictions: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     metadata: Row = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
 
     def events_named(self, name: str) -> list[Row]:
         """Every event row of one kind, in order."""
@@ -91,37 +89,26 @@ def read_run_folder(path: Path) -> RunFolder:
     """
     if not path.is_dir():
         raise MlipError(f"{path} is not a folder; give the run folder, such as runs/quickstart.")
-    present = {name: (path / name).is_file() for name in _PURPOSE}
-    if not (present["metrics.jsonl"] or present["evaluation.json"]):
+    metrics, evaluation = path / "metrics.jsonl", path / "evaluation.json"
+    if not (metrics.is_file() or evaluation.is_file()):
         raise MlipError(
             f"{path} holds neither metrics.jsonl nor evaluation.json, so it is not a run folder "
             "or nothing was trained in it yet; run `mlip train` first."
         )
-    rows = _read_jsonl(path / "metrics.jsonl") if present["metrics.jsonl"] else []
+    config, predictions, model = (
+        path / name for name in ("config.yaml", "predictions.npz", "model.mlip")
+    )
+    rows = _read_jsonl(metrics) if metrics.is_file() else []
     return RunFolder(
         path=path,
-        config=_read_text(path / "config.yaml") if present["config.yaml"] else "",
+        config=_read_text(config) if config.is_file() else "",
         train=tuple(row for row in rows if row.get("kind") == "train"),
         valid=tuple(row for row in rows if row.get("kind") == "valid"),
         events=tuple(row for row in rows if row.get("kind") == "event"),
-        evaluation=_read_json(path / "evaluation.json") if present["evaluation.json"] else {},
-        predictions=_read_arrays(path / "predictions.npz") if present["predictions.npz"] else {},
-        metadata=_read_metadata(path / "model.mlip") if present["model.mlip"] else {},
-        missing=tuple(
-            f"{name} is not in the run folder: no {purpose}."
-            for name, purpose in _PURPOSE.items()
-            if not present[name]
-        ),
+        evaluation=_read_json(evaluation) if evaluation.is_file() else {},
+        predictions=_read_arrays(predictions) if predictions.is_file() else {},
+        metadata=_read_metadata(model) if model.is_file() else {},
     )
-
-
-_PURPOSE = {
-    "config.yaml": "configuration is shown",
-    "metrics.jsonl": "learning curves or timing are shown",
-    "evaluation.json": "error tables are shown",
-    "predictions.npz": "parity plots or error distributions are shown",
-    "model.mlip": "model summary or versions are shown",
-}
 
 
 def _read_text(path: Path) -> str:

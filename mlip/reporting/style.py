@@ -1,7 +1,7 @@
 """The look shared by every figure: colours, axes, and saving without any global plotting state.
 
 Figures are made with matplotlib's object-oriented interface on the Agg canvas, so nothing here
-needs a display or touches `pyplot`. matplotlib is imported on first use, because it is slow to load.
+needs a display or touches `pyplot`. matplotlib is slow to load and imported on first use only.
 """
 
 from __future__ import annotations
@@ -35,20 +35,23 @@ def series_styles(count: int) -> Iterator[tuple[str, str, str]]:
     return (next(styles) for _ in range(count))
 
 
-def new_figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Sequence[Axes]]:
+def new_figure(
+    height: float, rows: int = 1, columns: int = 1, height_ratios: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
     """A figure of the report's width with a grid of styled axes, row by row.
 
     Args:
         height: inches.
         rows: rows of axes.
         columns: columns of axes.
+        height_ratios: relative height of each row.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(FIGURE_WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    axes = list(figure.subplots(rows, columns, squeeze=False, height_ratios=height_ratios).flat)
     for ax in axes:
         _style(ax)
     return figure, axes

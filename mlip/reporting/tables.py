@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def format_number(value: Any) -> str:
     """A count in full, another number to three figures, a dash for what is not known."""
     if value is None or value != value:
         return NOT_KNOWN
-    if isinstance(value, int):
+    if isinstance(value, Integral):
         return f"{value:,}".replace(",", "\u202f")
     magnitude = abs(value)
     if magnitude == 0:
@@ -75,12 +76,13 @@ def print_error_table(
     from rich.console import Console as RichConsole
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, title="Errors", title_justify="left", title_style="bold")
-    table.add_column("subset", no_wrap=True)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column("subset", overflow="fold", min_width=8)
     columns = error_columns(evaluation)
     for column in columns:
-        title = f"{column.title}\n{column.unit}" if column.unit else column.title
-        table.add_column(title, justify="right")
+        # One word a line keeps the table within eighty characters.
+        title = "\n".join([*column.title.split(), column.unit])
+        table.add_column(title, justify="right", no_wrap=True, vertical="bottom")
     for name, errors in evaluation.items():
         table.add_row(name, *(format_number(errors.get(column.key)) for column in columns))
     (console or RichConsole()).print(table)

@@ -1,0 +1,168 @@
+"""The sections of the report about the run: curves, timing, data, configuration, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlip.reporting import html
+from mlip.reporting.figures import Curve, plot_learning_curves, plot_timing
+from mlip.reporting.run_folder import Row, RunFolder
+from mlip.reporting.tables import format_number
+
+NO_METRICS = "metrics.jsonl is not in the run folder; `mlip train` writes it."
+NO_CONFIG = "config.yaml is not in the run folder; `mlip train` writes it."
+NO_MODEL = "model.mlip is not in the run folder; `mlip train` writes it when it ends."
+
+CURVES = {
+    "loss": "loss",
+    "energy RMSE (meV/atom)": "energy_rmse_mev_per_atom",
+    "force RMSE (meV/Å)": "forces_rmse_mev_per_a",
+    "stress RMSE (meV/Å³)": "stress_rmse_mev_per_a3",
+}
+
+
+def learning_section(run: RunFolder, figures: Path) -> list[str]:
+    """Loss, errors and learning rate over epochs and over time."""
+    if not (run.train or run.valid):
+        return [html.paragraph(NO_METRICS, "missing")]
+    panels: dict[str, dict[str, Curve]] = {}
+    for label, key in CURVES.items():
+        curves = {"train": _curve(run.train, key), "valid": _curve(run.valid, key)}
+        curves = {n: curve for n, curve in curves.items() if np.any(np.isfinite(curve.values))}
+        if curves:
+            panels[label] = curves
+    rate = _curve(run.train, "lr")
+    if np.any(np.isfinite(rate.values)):
+        panels["learning rate"] = {"": rate}
+    stages = run.events_named("stage")
+    marks = {
+        key: [(float(row[key]), str(row.get("name", "stage"))) for row in stages if key in row]
+        for key in ("epoch", "seconds")
+    }
+    over_epochs = plot_learning_curves(
+        figures / "learning_epochs.png", panels, "epochs", marks["epoch"]
+    )
+    panels.pop("learning rate", None)
+    over_time = plot_learning_curves(
+        figures / "learning_time.png",
+        panels,
+        "minutes",
+        [(seconds / 60, name) for seconds, name in marks["seconds"]],
+    )
+    return [
+        html.figure(over_epochs, "Loss, errors and learning rate over epochs."),
+        html.figure(over_time, "Loss and errors over training time."),
+    ]
+
+
+def timing_section(run: RunFolder, figures: Path) -> list[str]:
+    """Where the time went: epochs, steps, compilation, waiting for data, padding."""
+    if not run.train:
+        return [html.paragraph(NO_METRICS, "missing")]
+    compilations = run.events_named("compile")
+    last = run.train[-1]
+    waits = _values(run.train, "data_wait_seconds")
+    seconds = [float(row["seconds"]) for row in compilations if "seconds" in row]
+    start = _last(run.events_named("start"))
+    pairs = [
+        ("training time", f"{last.get('seconds', float('nan')) / 60:.1f} min"),
+        ("epochs", format_number(last.get("epoch"))),
+        ("optimiser steps", format_number(last.get("step"))),
+        ("compilations", f"{len(compilations)}, {sum(seconds):.1f} s in all"),
+        ("waiting for data", f"{np.nansum(waits):.1f} s in all" if waits.size else "not recorded"),
+        ("padding share of the edges", _percent(start.get("padding_share"))),
+        ("batch shapes", _shapes(start.get("shapes"))),
+        ("resumed", f"{len(run.events_named('resume'))} times"),
+    ]
+    parts = [html.facts(pairs)]
+    epochs, epoch_seconds = _epochs(run.train), _values(run.train, "epoch_seconds")
+    step_ms = _values(run.train, "step_ms")
+    if np.any(np.isfinite(step_ms)) or np.any(np.isfinite(epoch_seconds)):
+        path = plot_timing(figures / "timing.png", epochs, epoch_seconds, epochs, step_ms)
+        parts.append(html.figure(path, "Time of every epoch and median time of its steps."))
+    if compilations:
+        rows = [
+            [
+                str(row.get("shape", "")),
+                format_number(row.get("step")),
+                format_number(row.get("seconds")),
+            ]
+            for row in compilations
+        ]
+        header = [("shape", ""), ("at step", ""), ("time", "s")]
+        parts.append(html.table("Compilations, one for each new batch shape.", header, rows))
+    return parts
+
+
+def data_section(run: RunFolder, figures: Path) -> list[str]:
+    """Warnings of the data check, reference energies of the elements."""
+    warnings = [str(row.get("message", "")) for row in run.events_named("data_warning")]
+    parts = []
+    if warnings:
+        parts.append(html.bullets(warnings, "warnings"))
+    elif run.events:
+        parts.append(html.paragraph("The data check before training gave no warning."))
+    else:
+        parts.append(html.paragraph(NO_METRICS, "missing"))
+    e0 = run.metadata.get("e0")
+    if isinstance(e0, dict):
+        rows = [[symbol, f"{float(value):.6f}"] for symbol, value in e0.items()]
+        origin = run.metadata.get("e0_origin", "not recorded")
+        parts.append(
+            html.table(
+                f"Energies of the isolated atoms (E0); origin: {origin}.",
+                [("element", ""), ("E0", "eV")],
+                rows,
+            )
+        )
+    return parts
+
+
+def configuration_section(run: RunFolder, figures: Path) -> list[str]:
+    """The resolved configuration, folded away."""
+    if not run.config:
+        return [html.paragraph(NO_CONFIG, "missing")]
+    count = len(run.config.splitlines())
+    return [html.folded(f"config.yaml ({count} lines)", run.config)]
+
+
+def versions_section(run: RunFolder, figures: Path) -> list[str]:
+    """The model and the versions of the libraries it was made with."""
+    versions = run.metadata.get("versions")
+    parts = []
+    if isinstance(versions, dict):
+        parts.append(html.facts([(name, str(value)) for name, value in versions.items()]))
+    else:
+        parts.append(html.paragraph(NO_MODEL, "missing"))
+    return parts
+
+
+def _curve(rows: Sequence[Row], key: str) -> Curve:
+    return Curve(_epochs(rows), _values(rows, "seconds") / 60, _values(rows, key))
+
+
+def _epochs(rows: Sequence[Row]) -> np.ndarray:
+    return _values(rows, "epoch")
+
+
+def _values(rows: Sequence[Row], key: str) -> np.ndarray:
+    """One key of every row as floats, NaN where a row lacks it."""
+    return np.array(
+        [np.nan if row.get(key) is None else float(row[key]) for row in rows], dtype=np.float64
+    )
+
+
+def _last(rows: Sequence[Row]) -> Row:
+    return rows[-1] if rows else {}
+
+
+def _percent(share: Any) -> str:
+    return "not recorded" if share is None else f"{100 * float(share):.1f} %"
+
+
+def _shapes(shapes: Any) -> str:
+    return "; ".join(map(str, shapes)) if shapes else "not recorded"
