@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from mlip.data.e0 import make_e0
+from mlip.data.structure import Structure
+from mlip.errors import MlipError
+
+TRUE = {1: -13.6, 6: -1029.5, 8: -2041.9}
+
+
+def molecule(numbers: list[int], noise: float = 0.0, identifier: str = "m#0") -> Structure:
+    energy = sum(TRUE[z] for z in numbers) + noise
+    positions = np.arange(3.0 * len(numbers)).reshape(-1, 3)
+    return Structure(np.array(numbers), positions, energy=energy, identifier=identifier)
+
+
+MIXTURE = [molecule([1, 1, 8]), molecule([6, 8, 8]), molecule([6, 1, 1, 1, 1]), molecule([6, 8])]
+ISOLATED = [molecule([z], identifier=f"iso.xyz#{z}") for z in TRUE]
+
+
+def test_least_squares_recovers_the_energies():
+    table = make_e0("least_squares", MIXTURE, [])
+    assert table.values == pytest.approx(TRUE, abs=1e-8)
+    assert table.residual == pytest.approx(0, abs=1e-9)
+    assert "least squares over 4" in table.origin
+
+
+def test_least_squares_of_one_composition_says_so_and_still_fits_its_sum():
+    train = [molecule([1, 1, 8], noise) for noise in (-0.3, 0.3)]
+    table = make_e0("least_squares", train, [])
+    assert "fix only 1 of 2" in table.origin
+    assert table.sum(train[0]) == pytest.approx(2 * TRUE[1] + TRUE[8])
+    assert table.residual == pytest.approx(0.1)
+
+
+def test_isolated_atoms_name_their_file():
+    table = make_e0("isolated", MIXTURE, ISOLATED)
+    assert table.values == TRUE
+    assert table.origin == "isolated atoms in iso.xyz"
+
+
+def test_the_configuration_wins_over_frames():
+    table = make_e0({"H": -1.0, "C": -2.0, "O": -3.0, "Fe": -4.0}, MIXTURE, ISOLATED)
+    assert table.values == {1: -1.0, 6: -2.0, 8: -3.0}
+    assert table.origin == "the configuration"
+
+
+def test_the_printed_table_has_values_origin_and_spread():
+    printed = make_e0("isolated", MIXTURE, ISOLATED).table()
+    for part in ("iso.xyz", "-1029.500000 eV", "mean", "spread"):
+        assert part in printed
+
+
+def test_training_on_forces_alone_needs_no_fit():
+    bare = Structure(np.array([1, 8]), np.eye(3)[:2])
+    table = make_e0({"H": 0.0, "O": 0.0}, [bare], [])
+    assert table.mean is None
+    assert "mean" not in table.table()
+
+
+@pytest.mark.parametrize(
+    ("choice", "isolated", "message"),
+    [
+        ("isolated", ISOLATED[:1], "no isolated-atom energy for C O"),
+        ("isolated", [], "found: none"),
+        ("isolated", [*ISOLATED, molecule([1], 0.1)], "second isolated H atom"),
+        ({"H": -1.0, "C": -2.0}, [], "no energy for O"),
+        ({"H": -1.0, "Xy": -2.0}, [], "'Xy' is not an element"),
+    ],
+)
+def test_missing_or_contradictory_energies_are_refused(choice, isolated, message):
+    with pytest.raises(MlipError, match=message):
+        make_e0(choice, MIXTURE, isolated)
+
+
+def test_least_squares_without_energies_is_refused():
+    with pytest.raises(MlipError, match="needs energies"):
+        make_e0("least_squares", [Structure(np.array([1]), np.zeros((1, 3)))], [])

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlip.data import packing
+from mlip.data.packing import Sizes
+from mlip.errors import MlipError
+
+WIDTH = 8
+
+sizes_of = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 200)), min_size=1, max_size=60)
+
+
+def make_sizes(pairs) -> Sizes:
+    atoms, edges = np.array(pairs).T
+    return Sizes(atoms, edges, -(-edges // WIDTH))
+
+
+def epochs(sizes, batch_size, shapes, shuffle):
+    strata = packing.stratify(sizes, batch_size)
+    if not shuffle:
+        return [packing.arrange(strata)]
+    return [
+        packing.draw_within(strata, sizes, shapes[-1], np.random.default_rng(seed))
+        for seed in range(1000, 1010)
+    ]
+
+
+@given(pairs=sizes_of, batch_size=st.integers(1, 9), shuffle=st.booleans())
+def test_every_batch_of_every_epoch_fits_and_nothing_is_lost(pairs, batch_size, shuffle):
+    sizes = make_sizes(pairs)
+    shapes = packing.choose_shapes(sizes, batch_size, WIDTH, shuffle=shuffle)
+    assert 1 <= len(shapes) <= packing.MAX_SHAPES
+    for batches in epochs(sizes, batch_size, shapes, shuffle):
+        assert sorted(np.concatenate(batches)) == list(range(len(pairs)))
+        assert len(batches) == -(-len(pairs) // batch_size)
+        for batch in batches:
+            shape = packing.smallest_fitting(batch, sizes, shapes)
+            assert len(batch) <= min(batch_size, shape.graphs)
+            assert sizes.atoms[batch].sum() <= shape.nodes
+            assert sizes.blocks[batch].sum() <= shape.blocks
+
+
+@given(pairs=sizes_of, batch_size=st.integers(1, 9))
+def test_batches_are_equally_long(pairs, batch_size):
+    strata = packing.stratify(make_sizes(pairs), batch_size)
+    lengths = {len(batch) for batch in packing.arrange(strata)}
+    assert max(lengths) - min(lengths) <= 1
+    assert min(lengths) > 0
+
+
+def test_equal_molecules_get_one_shape_without_padded_atoms():
+    generator = np.random.default_rng(0)
+    sizes = make_sizes([(27, n) for n in generator.integers(440, 480, size=450)])
+    shapes = packing.choose_shapes(sizes, 5, WIDTH, shuffle=True)
+    assert len(shapes) == 1
+    assert (shapes[0].graphs, shapes[0].nodes) == (5, 135)
+    batches = packing.arrange(packing.stratify(sizes, 5))
+    assert packing.padding(batches, sizes, shapes).atoms == 0
+    assert packing.padding(batches, sizes, shapes).edges < 0.05
+
+
+def test_very_unequal_structures_get_several_shapes():
+    sizes = make_sizes([(5, 50)] * 50 + [(100, 2000)] * 5)
+    shapes = packing.choose_shapes(sizes, 1, WIDTH, shuffle=True)
+    assert len(shapes) == 2
+    assert shapes[0].blocks < shapes[1].blocks
+    padded = packing.padding(packing.arrange(packing.stratify(sizes, 1)), sizes, shapes)
+    assert padded.edges < 0.15
+
+
+def test_stratified_batches_pad_less_than_the_worst_case():
+    generator = np.random.default_rng(1)
+    atoms = generator.integers(20, 120, size=600)
+    sizes = make_sizes([(n, 30 * n) for n in atoms])
+    shape = packing.choose_shapes(sizes, 16, WIDTH, shuffle=True)[-1]
+    assert shape.nodes < 1.2 * 16 * atoms.mean()
+
+
+@pytest.mark.parametrize(("counts", "width"), [([4] * 9, 4), ([12] * 9, 12), ([31, 32], 32)])
+def test_the_width_suits_the_neighbour_counts(counts, width):
+    assert packing.choose_width(np.array(counts)) == width
+
+
+def test_a_given_shape_that_is_too_small_is_refused():
+    sizes = make_sizes([(10, 100)] * 10)
+    shape = packing.choose_shapes(sizes, 2, WIDTH, shuffle=False)[-1]
+    strata = packing.stratify(sizes, 5)
+    with pytest.raises(MlipError, match="too small"):
+        packing.check_shapes(strata, sizes, [shape])
