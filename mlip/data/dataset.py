@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,7 @@ from mlip.data.structure import Structure
 from mlip.errors import MlipError
 from mlip.settings import Settings
 
+DEFAULT_VALID_FRACTION = 0.1
 FILE_HELP = "file, relative to root; file.xyz@start:stop takes a slice of its frames"
 
 
@@ -30,6 +31,11 @@ class SubsetSettings(Settings):
         False, description="leave out frames that also stand in the training or validation data"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_file(cls, value: Any) -> Any:
+        return {"file": value} if isinstance(value, str) else value
+
 
 class DatasetSettings(Settings):
     """Where the data are, how they are labelled and how they are split."""
@@ -39,7 +45,11 @@ class DatasetSettings(Settings):
     train: str = Field(description=f"training {FILE_HELP}")
     valid: str | None = Field(None, description=f"validation {FILE_HELP}; null to split train")
     valid_fraction: float | None = Field(
-        None, gt=0, lt=1, description="fraction of the training file held out for validation"
+        None,
+        gt=0,
+        lt=1,
+        description="fraction of the training file held out for validation; "
+        f"{DEFAULT_VALID_FRACTION} if neither valid nor valid_count is given",
     )
     valid_count: int | None = Field(
         None, gt=0, description="number of training frames held out for validation"
@@ -64,9 +74,9 @@ class DatasetSettings(Settings):
     @model_validator(mode="after")
     def _one_validation_set(self) -> DatasetSettings:
         given = [self.valid, self.valid_fraction, self.valid_count]
-        if sum(value is not None for value in given) != 1:
+        if sum(value is not None for value in given) > 1:
             raise ValueError(
-                "give exactly one of valid, valid_fraction and valid_count; set the others to null"
+                "give only one of valid, valid_fraction and valid_count; set the others to null"
             )
         return self
 
@@ -122,10 +132,8 @@ def load_dataset(settings: DatasetSettings) -> Dataset:
         train, valid = known, files.molecules(settings.valid, "valid")
         known = train + valid
     else:
-        count = settings.valid_count
-        if settings.valid_fraction is not None:
-            count = max(1, round(settings.valid_fraction * len(known)))
-        assert count is not None
+        fraction = settings.valid_fraction or DEFAULT_VALID_FRACTION
+        count = settings.valid_count or max(1, round(fraction * len(known)))
         train, valid = split(known, count, settings.split_seed)
     if settings.isolated_atoms is not None:
         isolated = files.read_isolated(settings.isolated_atoms)
@@ -140,6 +148,16 @@ def load_dataset(settings: DatasetSettings) -> Dataset:
         fingerprint=fingerprint(train),
         notes=notes,
     )
+
+
+def read_frames(specification: str, keys: LabelKeys) -> list[Structure]:
+    """The frames of `file.xyz`, or of its slice `file.xyz@start:stop`.
+
+    Raises:
+        MlipError: see `read_extxyz`.
+    """
+    name, window = _parse_slice(specification)
+    return read_extxyz(Path(name).expanduser(), keys=keys)[window]
 
 
 def fingerprint(structures: Sequence[Structure]) -> str:

@@ -248,13 +248,12 @@ def _check_duplicates(findings: _Findings, dataset: Dataset) -> None:
         shared: list[tuple[Structure, str]] = []
         for structure in dataset.subsets[name]:
             key = structure_key(structure)
-            first = seen.setdefault(key, (name, structure))
-            if first[1] is structure:
-                continue
-            if first[0] == name:
+            if key not in seen:
+                seen[key] = (name, structure)
+            elif seen[key][0] == name:
                 repeated.append(structure)
-            elif first[0] in ("train", "valid"):
-                shared.append((structure, first[1].identifier))
+            elif seen[key][0] in ("train", "valid"):
+                shared.append((structure, seen[key][1].identifier))
         if repeated:
             findings.warnings.append(f"{name}: duplicates within the subset: {_names(repeated)}")
         if shared:

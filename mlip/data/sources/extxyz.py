@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,11 @@ def _frames(path: Path) -> Iterator[Atoms]:
         raise MlipError(f"{path}: expected a file ending in {' or '.join(SUFFIXES)}.")
     if not path.is_file():
         raise MlipError(f"{path} does not exist; check dataset.root and the file's name.")
-    for index, text in enumerate(_frame_texts(path)):
+    try:
+        contents = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise MlipError(f"{path} is not a text file ({error}); expected extended XYZ.") from None
+    for index, text in enumerate(_frame_texts(path, contents)):
         try:
             yield next(read_xyz(StringIO(text), index=0))
         except (ValueError, KeyError, IndexError, OSError, TypeError) as error:
@@ -91,28 +96,28 @@ def _frames(path: Path) -> Iterator[Atoms]:
             ) from error
 
 
-def _frame_texts(path: Path) -> Iterator[str]:
+def _frame_texts(path: Path, contents: str) -> Iterator[str]:
     """Cut the file into frames by the atom counts, checking that each is complete."""
-    with path.open() as file:
-        index = 0
-        while header := file.readline():
-            if not header.strip():
-                continue
-            if not header.strip().isdigit():
-                raise MlipError(
-                    f"{path}: frame {index} starts with {header.strip()[:40]!r} where its number "
-                    "of atoms was expected; the frame before it has lines too many or too few."
-                )
-            count = int(header)
-            lines = [file.readline() for _ in range(count + 1)]
-            found = sum(bool(line.strip()) for line in lines[1:])
-            if found < count:
-                raise MlipError(
-                    f"{path}: frame {index} announces {count} atoms but has {found}: the file is "
-                    "truncated; copy it again or remove the frame."
-                )
-            yield header + "".join(lines)
-            index += 1
+    lines = iter(contents.splitlines(keepends=True))
+    index = 0
+    for header in lines:
+        if not header.strip():
+            continue
+        if not header.strip().isdigit():
+            raise MlipError(
+                f"{path}: frame {index} starts with {header.strip()[:40]!r} where its number "
+                "of atoms was expected; the frame before it has lines too many or too few."
+            )
+        count = int(header)
+        frame = [header, *islice(lines, count + 1)]
+        found = sum(bool(line.strip()) for line in frame[2:])
+        if found < count:
+            raise MlipError(
+                f"{path}: frame {index} announces {count} atoms but has {found}: the file is "
+                "truncated; copy it again or remove the frame."
+            )
+        yield "".join(frame)
+        index += 1
 
 
 def _structure(atoms: Atoms, keys: LabelKeys, identifier: str) -> Structure:
@@ -155,14 +160,34 @@ def _label(
     value = _lookup(atoms, key)
     if value is None:
         return None
+    assert key is not None
+    array = _numbers(value, key, identifier)
+    return _checked(array.squeeze() if shape == () else array, shape, key, identifier)
+
+
+def _tensor(atoms: Atoms, key: str | None, identifier: str) -> np.ndarray | None:
+    """A finite label [3, 3] from nine components or six in ASE's Voigt order."""
+    value = _lookup(atoms, key)
+    if value is None:
+        return None
+    assert key is not None
+    array = _numbers(value, key, identifier)
+    if array.size == 6:
+        xx, yy, zz, yz, xz, xy = array.ravel()
+        array = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    elif array.size == 9:
+        array = array.reshape(3, 3)
+    return _checked(array, (3, 3), key, identifier)
+
+
+def _numbers(value: Any, key: str, identifier: str) -> np.ndarray:
     try:
-        array = np.asarray(value, dtype=np.float64)
+        return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise MlipError(f"{identifier}: {key}={str(value)[:40]!r} is not a number.") from None
-    if shape == ():
-        array = array.squeeze()
-    elif shape == (3, 3):
-        array = _full_tensor(array)
+
+
+def _checked(array: np.ndarray, shape: tuple[int, ...], key: str, identifier: str) -> np.ndarray:
     if array.shape != shape:
         raise MlipError(f"{identifier}: {key} has shape {array.shape}, expected {shape}.")
     if not np.all(np.isfinite(array)):
@@ -173,18 +198,10 @@ def _label(
     return array
 
 
-def _full_tensor(values: np.ndarray) -> np.ndarray:
-    """[3, 3] from nine components or from ASE's Voigt order; other shapes as they are."""
-    if values.size == 6:
-        xx, yy, zz, yz, xz, xy = values.ravel()
-        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    return values.reshape(3, 3) if values.size == 9 else values
-
-
 def _stress(atoms: Atoms, keys: LabelKeys, identifier: str) -> np.ndarray | None:
     """Stress [3, 3] in eV/Å³ from a stress or virials label; both must agree."""
-    stress = _label(atoms, keys.stress, (3, 3), identifier)
-    virials = _label(atoms, keys.virials, (3, 3), identifier)
+    stress = _tensor(atoms, keys.stress, identifier)
+    virials = _tensor(atoms, keys.virials, identifier)
     if virials is not None:
         converted = -virials / atoms.get_volume()
         if stress is not None and not np.allclose(stress, converted, rtol=1e-3, atol=1e-6):
