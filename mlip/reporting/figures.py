@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+# From here on markers merge into a band, and lines that scatter need to be thin.
+MANY_POINTS = 50
+
+
 class Curve(NamedTuple):
     """One quantity along a run; the three arrays have the same length.
 
@@ -63,15 +67,13 @@ def plot_learning_curves(
             line, colour = styles.get(name, ("-", INK))
             x = getattr(curve, axis)
             kept = np.isfinite(curve.values)
-            marker = "o" if np.count_nonzero(kept) < 40 else None
             ax.plot(
                 x[kept],
                 curve.values[kept],
                 line,
                 color=colour,
-                marker=marker,
-                markersize=3,
-                linewidth=1.6,
+                marker=_marker(x[kept]),
+                linewidth=0.8 if name == "train" else 1.6,
                 label=name if name in styles else None,
             )
         for position, name in stages:
@@ -80,10 +82,12 @@ def plot_learning_curves(
                 name,
                 (position, 1.0),
                 xycoords=("data", "axes fraction"),
-                xytext=(3, -3),
+                xytext=(-3, -3),
                 textcoords="offset points",
                 fontsize=8,
+                rotation=90,
                 va="top",
+                ha="right",
                 color=MUTED,
             )
         _log_if_positive(ax, np.concatenate([curve.values for curve in curves.values()]))
@@ -94,36 +98,27 @@ def plot_learning_curves(
     return save_figure(figure, path)
 
 
-def plot_timing(
-    path: Path,
-    epochs: np.ndarray,
-    epoch_seconds: np.ndarray,
-    step_epochs: np.ndarray,
-    step_ms: np.ndarray,
-) -> Path:
-    """Seconds of every epoch, and milliseconds of the training steps.
+def plot_timing(path: Path, panels: Mapping[str, Curve]) -> Path:
+    """Times along a run, one panel each, with their median.
 
     Args:
         path: PNG to write.
-        epochs: epoch numbers, shape (n,).
-        epoch_seconds: wall-clock time of each epoch, s, shape (n,).
-        step_epochs: position of each step-time record, epochs, shape (m,).
-        step_ms: median time of a step, ms, shape (m,).
+        panels: axis label, ending in its unit in brackets, to the times.
     """
-    figure, (left, right) = new_figure(2.9, 1, 2)
-    for ax, x, y, label in (
-        (left, epochs, epoch_seconds, "epoch time (s)"),
-        (right, step_epochs, step_ms, "training step (ms)"),
-    ):
-        kept = np.isfinite(y)
-        ax.plot(x[kept], y[kept], color=PALETTE[0], marker="o", markersize=3, linewidth=1.2)
-        if np.any(kept):
-            median = float(np.median(y[kept]))
-            ax.axhline(median, color=PALETTE[1], linewidth=1.2, linestyle="--")
-            annotate(ax, f"median {median:.3g} {label.partition('(')[2].rstrip(')')}")
-            ax.set_ylim(0, 1.35 * float(np.max(y[kept])))
+    figure, axes = new_figure(2.9, 1, 2)
+    for ax, (label, curve) in zip(axes, panels.items(), strict=False):
+        kept = np.isfinite(curve.values)
+        epochs, values = curve.epochs[kept], curve.values[kept]
+        median = float(np.median(values))
+        # One slow step, such as a compilation, must not flatten all the others.
+        top = 1.5 * float(np.quantile(values, 0.98))
+        ax.plot(epochs, values, color=PALETTE[0], linewidth=1.2, marker=_marker(values))
+        ax.axhline(median, color=PALETTE[1], linewidth=1.2, linestyle="--")
+        annotate(ax, f"median {median:.3g} {label.partition('(')[2].rstrip(')')}")
+        ax.set_ylim(0, top)
         ax.set_xlabel("epoch")
         ax.set_ylabel(label)
+    hide_unused(axes, len(panels))
     return save_figure(figure, path)
 
 
@@ -152,6 +147,10 @@ def plot_energy_drift(
     ax.set_ylabel("E(t) − E(0) (meV/atom)")
     legend(ax, loc="upper right")
     return save_figure(figure, path)
+
+
+def _marker(values: np.ndarray) -> str | None:
+    return "." if len(values) < MANY_POINTS else None
 
 
 def _log_if_positive(ax: Axes, values: np.ndarray) -> None:

@@ -70,6 +70,6 @@ def _subtitle(run: RunFolder) -> str:
         count = len(run.evaluation)
         parts.append(f"{count} evaluated subset{'s' if count > 1 else ''}")
     if run.train:
-        parts.append(f"{run.train[-1].get('epoch', 0)} epochs")
+        parts.append(f"{run.train[-1].get('epoch', 0):.4g} epochs")
         parts.append(f"{run.train[-1].get('seconds', 0) / 60:.1f} minutes of training")
     return ", ".join(parts)

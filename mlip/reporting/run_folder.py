@@ -7,13 +7,14 @@ Files (`metrics.jsonl` or `evaluation.json` must exist, the others make the page
 
 `metrics.jsonl`
     one JSON object a line. `kind` is `train`, `valid` or `event`.
-    `train` and `valid` rows: `epoch`, `step`, `seconds` (training time so far, over all resumes),
-    `lr`, `loss`, `energy_rmse_mev_per_atom`, `forces_rmse_mev_per_a` and, where there are stress
-    labels, `stress_rmse_mev_per_a3`. `train` rows may add `step_ms` (median training step),
-    `data_wait_seconds` (time the step waited for data) and `epoch_seconds`.
-    `event` rows have `event`: `compile` (`seconds`, `shape`), `resume` (`step`), `stage`
-    (`epoch`, `name`), `data_warning` (`message`), `start` (`padding_share`, `shapes`,
-    `num_parameters`, `versions`).
+    Every row: `epoch` (with decimals inside one), `step`, `seconds` (training time so far, over
+    all resumes). `train` and `valid` rows: `lr`, `loss`, `energy_rmse_mev_per_atom`,
+    `forces_rmse_mev_per_a` and, where there are stress labels, `stress_rmse_mev_per_a3`. `train`
+    rows may add `step_ms` (median training step), `data_wait_seconds` (time the steps since the
+    last row waited for data) and, at the end of an epoch, `epoch_seconds`.
+    `event` rows have `event`: `start` (`num_parameters`, `precision`, `device`, `batches`,
+    `shapes`, `padding_share`), `data_warning` (`message`), `compile` (`function`, `shape`, and
+    here `seconds` is how long it took), `stage` (`name`), `resume`, `signal`.
     A last line cut short by a kill is skipped.
 
 `evaluation.json`

@@ -70,31 +70,41 @@ def timing_section(run: RunFolder, figures: Path) -> list[str]:
     start = _last(run.events_named("start"))
     pairs = [
         ("training time", f"{last.get('seconds', float('nan')) / 60:.1f} min"),
-        ("epochs", format_number(last.get("epoch"))),
+        ("epochs", _epoch_text(last.get("epoch"))),
         ("optimiser steps", format_number(last.get("step"))),
         ("compilations", f"{len(compilations)}, {sum(seconds):.1f} s in all"),
         ("waiting for data", f"{np.nansum(waits):.1f} s in all" if waits.size else "not recorded"),
         ("padding share of the edges", _percent(start.get("padding_share"))),
         ("batch shapes", _shapes(start.get("shapes"))),
+        ("device", str(start.get("device", "not recorded"))),
         ("resumed", f"{len(run.events_named('resume'))} times"),
     ]
     parts = [html.facts(pairs)]
-    epochs, epoch_seconds = _epochs(run.train), _values(run.train, "epoch_seconds")
-    step_ms = _values(run.train, "step_ms")
-    if np.any(np.isfinite(step_ms)) or np.any(np.isfinite(epoch_seconds)):
-        path = plot_timing(figures / "timing.png", epochs, epoch_seconds, epochs, step_ms)
-        parts.append(html.figure(path, "Time of every epoch and median time of its steps."))
+    panels = {
+        "epoch time (s)": _curve(run.train, "epoch_seconds"),
+        "training step (ms)": _curve(run.train, "step_ms"),
+    }
+    panels = {label: curve for label, curve in panels.items() if np.any(np.isfinite(curve.values))}
+    if panels:
+        path = plot_timing(figures / "timing.png", panels)
+        parts.append(
+            html.figure(
+                path, "Wall-clock time of every epoch, and median time of the steps of each row."
+            )
+        )
     if compilations:
         rows = [
             [
-                str(row.get("shape", "")),
+                f"{row.get('function', '')}: {row.get('shape', '')}",
                 format_number(row.get("step")),
                 format_number(row.get("seconds")),
             ]
             for row in compilations
         ]
-        header = [("shape", ""), ("at step", ""), ("time", "s")]
-        parts.append(html.table("Compilations, one for each new batch shape.", header, rows))
+        header = [("function and batch shape", ""), ("at step", ""), ("time", "s")]
+        parts.append(
+            html.table("Compilations: one for each function and batch shape.", header, rows)
+        )
     return parts
 
 
@@ -154,6 +164,10 @@ def _values(rows: Sequence[Row], key: str) -> np.ndarray:
     return np.array(
         [np.nan if row.get(key) is None else float(row[key]) for row in rows], dtype=np.float64
     )
+
+
+def _epoch_text(epoch: Any) -> str:
+    return "not recorded" if epoch is None else f"{float(epoch):.4g}"
 
 
 def _last(rows: Sequence[Row]) -> Row:

@@ -27,7 +27,7 @@ def test_evaluation_that_is_not_json(folder):
 def test_metrics_cut_short_by_a_kill(folder):
     metrics = folder / "metrics.jsonl"
     metrics.write_text(metrics.read_text() + '{"kind": "train", "epo')
-    assert len(read_run_folder(folder).train) == 2
+    assert len(read_run_folder(folder).valid) == 2
 
 
 def test_metrics_damaged_in_the_middle(folder):

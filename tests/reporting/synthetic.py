@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 SUBSETS = {"test_300K": 0.020, "test_600K": 0.045, "test_1200K": 0.110}
+STEPS = 90
 ELEMENTS = {1: "H", 6: "C", 7: "N", 8: "O"}
 
 
@@ -70,41 +71,53 @@ def evaluate(arrays: dict[str, np.ndarray]) -> dict[str, object]:
 
 
 def _write_metrics(path: Path, epochs: int, rng: np.random.Generator) -> None:
+    place = {"epoch": 0.0, "step": 0, "seconds": 0.1}
     rows: list[dict[str, object]] = [
         {
             "kind": "event",
             "event": "start",
-            "padding_share": 0.083,
-            "shapes": ["5 structures, 136 atoms, 405x6 edges"],
+            **place,
             "num_parameters": 269136,
+            "precision": "float32",
+            "device": "cpu",
+            "batches": STEPS,
+            "shapes": ["5 structures, 136 atoms, 405x6 edges"],
+            "padding_share": 0.083,
         },
-        {"kind": "event", "event": "data_warning", "message": "2 frames are duplicates."},
-        {"kind": "event", "event": "compile", "step": 0, "seconds": 11.2, "shape": "train 5x136"},
+        {"kind": "event", "event": "data_warning", **place, "message": "2 frames are duplicates."},
+        {
+            "kind": "event",
+            "event": "compile",
+            **place,
+            "function": "train_step",
+            "seconds": 11.2,
+            "shape": "5 structures, 136 atoms, 405x6 edges",
+        },
     ]
-    for epoch in range(1, epochs + 1):
-        decay = 1.0 / epoch + 0.02
-        common = {"epoch": epoch, "step": 90 * epoch, "seconds": 11.0 + 14.0 * epoch}
-        for kind, factor in (("train", 1.0), ("valid", 1.2)):
-            noise = factor * decay * rng.uniform(0.9, 1.1)
-            row: dict[str, object] = {
-                "kind": kind,
-                **common,
-                "loss": 30 * noise**2,
-                "energy_rmse_mev_per_atom": 12 * noise,
-                "forces_rmse_mev_per_a": 300 * noise,
-            }
-            if kind == "train":
-                row |= {
-                    "lr": 0.01 * 0.5 * (1 + np.cos(np.pi * epoch / epochs)) + 1e-5,
-                    "step_ms": 150 + rng.uniform(-10, 30),
-                    "data_wait_seconds": 0.05,
-                    "epoch_seconds": 14 + rng.uniform(-1, 2),
-                }
-            rows.append(row)
-    rows.append(
-        {"kind": "event", "event": "stage", "epoch": 9, "seconds": 137.0, "name": "stage 2"}
-    )
+    for step in range(10, STEPS * epochs + 1, 10):
+        epoch = step / STEPS
+        common = {"epoch": epoch, "step": step, "seconds": 11.0 + 14.0 * epoch, "stage": 0}
+        common["lr"] = 0.01 * 0.5 * (1 + np.cos(np.pi * epoch / epochs)) + 1e-5
+        train: dict[str, object] = {"kind": "train", **common, **_errors(epoch, 1.0, rng)}
+        train |= {"grad_norm": 3.0, "step_ms": 150 + rng.uniform(-10, 30)}
+        train["data_wait_seconds"] = 0.05
+        if step % STEPS == 0:
+            train["epoch_seconds"] = 14 + rng.uniform(-1, 2)
+        rows.append(train)
+        if step % STEPS == 0:
+            rows.append({"kind": "valid", **common, **_errors(epoch, 1.2, rng)})
+    last = {key: rows[-1][key] for key in ("epoch", "step", "seconds")}
+    rows.append({"kind": "event", "event": "stage", **last, "name": "second stage"})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _errors(epoch: float, factor: float, rng: np.random.Generator) -> dict[str, float]:
+    noise = factor * (1 / (epoch + 0.5) + 0.02) * rng.uniform(0.9, 1.1)
+    return {
+        "loss": 30 * noise**2,
+        "energy_rmse_mev_per_atom": 12 * noise,
+        "forces_rmse_mev_per_a": 300 * noise,
+    }
 
 
 def _predictions(
