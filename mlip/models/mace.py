@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Literal
 
 import jax
@@ -107,7 +108,7 @@ class MACE(nnx.Module):
         radial = self._radial_features(graph, length)
 
         elements = len(config.elements)
-        x = self.embedding[...][graph.species] * (1.0 / np.sqrt(elements))
+        x = self.embedding[...][graph.species] * (1.0 / sqrt(elements))
         x = x[:, None, :]  # (N, 1, C): degree 0 only
         energy = self._pair_energy(graph, length)
         for layer, readout in zip(self.layers, self.readouts, strict=True):
@@ -233,7 +234,7 @@ class LinearReadout(nnx.Module):
 
     def __call__(self, scalars: Float[Array, "N channels"]) -> Float[Array, "N"]:
         """Energy before scale and shift."""
-        return (scalars @ self.weight[...])[:, 0] * (1.0 / np.sqrt(self.weight.shape[0]))
+        return (scalars @ self.weight[...])[:, 0] * (1.0 / sqrt(self.weight.shape[0]))
 
 
 class MLPReadout(nnx.Module):
@@ -259,4 +260,4 @@ def _add_low_degrees(
 
 def _is_decayed(path: tuple[object, ...]) -> bool:
     names = [str(getattr(key, "key", key)) for key in path]
-    return "product" in names or "linear" in names
+    return bool({"linear", "product", "product_linear"} & set(names))

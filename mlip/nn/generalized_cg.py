@@ -11,10 +11,6 @@ import numpy as np
 
 from mlip.nn.irreps import clebsch_gordan, degree_slice, dim
 
-# From four factors on, intermediates of unnatural parity are left out, as MACE does.
-FIRST_CORRELATION_WITH_NATURAL_INTERMEDIATES = 4
-
-
 class _Coupling(NamedTuple):
     degree: int
     parity: int
@@ -41,27 +37,25 @@ def coupling_tensor(lmax: int, degree: int, correlation: int) -> np.ndarray:
     natural = (-1) ** degree
     tensors = [
         coupling.tensor
-        for coupling in _couplings(lmax, correlation, correlation)
+        for coupling in _couplings(lmax, correlation)
         if coupling.degree == degree and coupling.parity == natural
     ]
     return np.stack(tensors)
 
 
-def _couplings(lmax: int, factors: int, correlation: int) -> list[_Coupling]:
-    """Couplings of `factors` copies, ordered by degree and, within it, by construction."""
-    d = dim(lmax)
-    identity = np.eye(d)
+@lru_cache(maxsize=None)
+def _couplings(lmax: int, factors: int) -> list[_Coupling]:
+    """Couplings of `factors` copies, ordered by degree, parity and then by construction."""
     if factors == 1:
+        identity = np.eye(dim(lmax))
         return [_Coupling(l, (-1) ** l, identity[degree_slice(l)]) for l in range(lmax + 1)]
-    natural_only = correlation >= FIRST_CORRELATION_WITH_NATURAL_INTERMEDIATES
     result = [
         coupling
-        for left in _couplings(lmax, factors - 1, correlation)
+        for left in _couplings(lmax, factors - 1)
         for coupling in _couple_one_more(left, lmax)
-        if not natural_only or coupling.parity == (-1) ** coupling.degree
     ]
-    # e3nn orders irreps by degree, then natural parity first; the sort keeps ties in order.
-    return sorted(result, key=lambda c: (c.degree, -c.parity * (-1) ** c.degree))
+    # Odd parity first at every degree: the order in which MACE numbers its paths.
+    return sorted(result, key=lambda coupling: (coupling.degree, coupling.parity))
 
 
 def _couple_one_more(left: _Coupling, lmax: int) -> Iterator[_Coupling]:

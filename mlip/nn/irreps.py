@@ -26,7 +26,11 @@ def degree_slice(degree: int) -> slice:
 
 @lru_cache(maxsize=None)
 def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
-    """Real coupling coefficients of unit Frobenius norm (e3nn's `wigner_3j`).
+    """Real coupling coefficients of unit Frobenius norm, symmetric under exchange up to a sign.
+
+    The sign of each triple is a convention, and trained weights depend on it. For an even sum
+    l1+l2+l3 it is e3nn-jax's; for an odd one it is that of e3nn for torch: the first non-zero number
+    of the block with l1 ≤ l2 ≤ l3 is positive, and exchanging two degrees changes the sign.
 
     Args:
         l1: degree of the first factor.
@@ -36,11 +40,30 @@ def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
     Returns:
         float64, shape (2 l1 + 1, 2 l2 + 1, 2 l3 + 1), read-only.
     """
-    coefficients = np.asarray(e3nn_jax.clebsch_gordan(l1, l2, l3), dtype=np.float64)
-    coefficients = coefficients / np.linalg.norm(coefficients)
-    coefficients[np.abs(coefficients) < 1e-14] = 0.0
-    coefficients.setflags(write=False)
-    return coefficients
+    degrees = (l1, l2, l3)
+    order = sorted(range(3), key=degrees.__getitem__)
+    block = _canonical_block(*sorted(degrees))
+    if _is_odd_permutation(order) and sum(degrees) % 2:
+        block = -block
+    result = np.transpose(block, np.argsort(order))
+    result.setflags(write=False)
+    return result
+
+
+@lru_cache(maxsize=None)
+def _canonical_block(l1: int, l2: int, l3: int) -> np.ndarray:
+    block = np.asarray(e3nn_jax.clebsch_gordan(l1, l2, l3), dtype=np.float64)
+    block = block / np.linalg.norm(block)
+    block[np.abs(block) < 1e-14] = 0.0
+    if (l1 + l2 + l3) % 2 == 0:
+        return block
+    first = block.ravel()[np.flatnonzero(block)[0]]
+    return block * np.sign(first)
+
+
+def _is_odd_permutation(order: list[int]) -> bool:
+    inversions = sum(order[i] > order[j] for i in range(3) for j in range(i + 1, 3))
+    return inversions % 2 == 1
 
 
 class Path(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isqrt, sqrt
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ class EquivariantLinear(nnx.Module):
     ) -> Float[Array, "N components channels_out"]:
         """Map one array per degree, each of shape (N, 2l+1, channels_in[l]), to the joint layout."""
         mapped = [
-            part @ (weight[...] * (1.0 / np.sqrt(weight.shape[0])))
+            part @ (weight[...] * (1.0 / sqrt(weight.shape[0])))
             for part, weight in zip(parts, self.weights, strict=True)
         ]
         return jnp.concatenate(mapped, axis=1) if len(mapped) > 1 else mapped[0]
@@ -98,12 +99,12 @@ def _per_element(
 ) -> Float[Array, "N m channels_out"]:
     # One GEMM for all elements, then each atom keeps its own: cheaper than gathering matrices.
     fan_in, num_elements, fan_out = weight.shape
-    scaled = weight.reshape(fan_in, num_elements * fan_out) * (1.0 / np.sqrt(fan_in * num_elements))
+    scaled = weight.reshape(fan_in, num_elements * fan_out) * (1.0 / sqrt(fan_in * num_elements))
     every = (x @ scaled).reshape(*x.shape[:2], num_elements, fan_out)
     return jnp.take_along_axis(every, species[:, None, None, None], axis=2)[:, :, 0]
 
 
 def split_degrees(x: Float[Array, "N components channels"]) -> list[Float[Array, "N m channels"]]:
     """The joint layout as one array per degree."""
-    lmax = int(np.sqrt(x.shape[1])) - 1
+    lmax = isqrt(x.shape[1]) - 1
     return [x[:, degree_slice(degree)] for degree in range(lmax + 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import pi, sqrt
 
 import jax
 import jax.numpy as jnp
@@ -61,9 +62,9 @@ def bessel_basis(
 
     Source: Gasteiger et al., ICLR 2020, eq. 7.
     """
-    n = jnp.arange(1, num_basis + 1, dtype=distance.dtype)
     r = distance[..., None]
-    return np.sqrt(2.0 / cutoff) * jnp.sin(n * (np.pi / cutoff) * r) / r
+    n = jnp.arange(1, num_basis + 1, dtype=distance.dtype).reshape((1,) * (r.ndim - 1) + (-1,))
+    return sqrt(2.0 / cutoff) * jnp.sin(n * (pi / cutoff) * r) / r
 
 
 def agnesi_transform(
@@ -107,7 +108,7 @@ class RadialMLP(nnx.Module):
         """Per-edge weights of shape (..., widths[-1])."""
         last = len(self.weights) - 1
         for index, weight in enumerate(self.weights):
-            x = x @ (weight[...] * (1.0 / np.sqrt(weight.shape[0])))
+            x = x @ (weight[...] * (1.0 / sqrt(weight.shape[0])))
             if index < last:
                 x = scaled_silu(x)
         return x

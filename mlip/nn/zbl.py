@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from mlip.nn.radial import polynomial_envelope
 
 COEFFICIENTS = (0.1818, 0.5099, 0.2802, 0.02817)
 EXPONENTS = (3.2, 0.9423, 0.4028, 0.2016)
-# MACE stores these two in single precision; its double-precision models inherit the rounding.
-SCREENING_EXPONENT = float(np.float32(0.300))
-SCREENING_LENGTH = float(np.float32(0.4543)) * 0.529  # Å
+SCREENING_EXPONENT = 0.300
+SCREENING_LENGTH = 0.4543 * 0.529  # Å
 COULOMB = 14.3996  # e²/(4πε₀), eV·Å
 
 

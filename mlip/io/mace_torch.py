@@ -1,0 +1,182 @@
+"""Weights of ACEsuit's MACE, read by their torch parameter names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mlip.errors import MlipError
+from mlip.models.mace import MACE, MACEConfig, MACELayer
+from mlip.nn.linear import ElementLinear, EquivariantLinear
+from mlip.nn.radial import RadialMLP
+from mlip.potential import Potential, Precision
+
+_INTERACTIONS = {
+    "RealAgnosticInteractionBlock": "plain",
+    "RealAgnosticResidualInteractionBlock": "residual",
+    "RealAgnosticDensityInteractionBlock": "density",
+    "RealAgnosticDensityResidualInteractionBlock": "density_residual",
+}
+
+Weights = Mapping[str, np.ndarray]
+
+
+def from_torch_weights(
+    hyperparameters: Mapping[str, Any], weights: Weights, precision: Precision = "float64"
+) -> Potential:
+    """A potential with the weights of a MACE model trained in torch.
+
+    Args:
+        hyperparameters: by MACE's own names (`r_max`, `hidden_irreps`, …).
+        weights: by torch parameter name.
+        precision: of the resulting potential.
+
+    Raises:
+        MlipError: for an option that has no counterpart here, or weights of another shape.
+    """
+    config = config_from_torch(hyperparameters)
+    model = MACE(config, rngs=nnx.Rngs(0), dtype=jnp.dtype(precision))
+    _Loader(weights, jnp.dtype(precision)).load(model)
+    e0 = np.asarray(hyperparameters["atomic_energies"], dtype=np.float64)
+    return Potential(
+        model,
+        elements=config.elements,
+        e0=dict(zip(config.elements, e0.tolist(), strict=True)),
+        precision=precision,
+        metadata={"source": hyperparameters.get("source", "MACE weights from torch")},
+    )
+
+
+def config_from_torch(hyperparameters: Mapping[str, Any]) -> MACEConfig:
+    """MACE's hyperparameters under our names.
+
+    Raises:
+        MlipError: for an option that has no counterpart here.
+    """
+    h = hyperparameters
+    channels, hidden_lmax = _parse_hidden_irreps(h["hidden_irreps"])
+    transform = h.get("distance_transform", "None")
+    if h.get("radial_type", "bessel") != "bessel" or transform not in ("None", "Agnesi"):
+        raise MlipError(
+            f"radial_type={h.get('radial_type')} with distance_transform={transform} is not "
+            "supported; expected bessel with None or Agnesi."
+        )
+    return MACEConfig(
+        elements=tuple(h["atomic_numbers"]),
+        cutoff=h["r_max"],
+        channels=channels,
+        hidden_lmax=hidden_lmax,
+        lmax=h["max_ell"],
+        num_layers=h["num_interactions"],
+        correlation=h["correlation"],
+        num_bessel=h["num_bessel"],
+        envelope_power=h["num_polynomial_cutoff"],
+        radial_mlp=tuple(h["radial_MLP"]),
+        distance_transform="agnesi" if transform == "Agnesi" else "none",
+        interaction=_interaction(h["interaction"]),
+        first_interaction=_interaction(h["interaction_first"]),
+        readout_mlp=int(re.match(r"\d+", str(h["MLP_irreps"])).group()),
+        zbl=bool(h.get("pair_repulsion", False)),
+        avg_num_neighbors=h["avg_num_neighbors"],
+        scale=h.get("atomic_inter_scale", 1.0),
+        shift=h.get("atomic_inter_shift", 0.0),
+    )
+
+
+def _interaction(name: str) -> str:
+    if name not in _INTERACTIONS:
+        raise MlipError(
+            f"interaction block {name} is not supported; expected one of {', '.join(_INTERACTIONS)}."
+        )
+    return _INTERACTIONS[name]
+
+
+def _parse_hidden_irreps(irreps: str) -> tuple[int, int]:
+    parts = [part.strip() for part in irreps.split("+")]
+    expected = [f"{l}{'e' if l % 2 == 0 else 'o'}" for l in range(len(parts))]
+    counts, names = zip(*(part.split("x") for part in parts), strict=True)
+    if list(names) != expected or len(set(counts)) != 1:
+        raise MlipError(
+            f"hidden_irreps={irreps} is not supported; expected equally many channels of "
+            "0e, 1o, 2e, … as in 64x0e+64x1o."
+        )
+    return int(counts[0]), len(parts) - 1
+
+
+class _Loader:
+    """Copies torch arrays into a module, counting what was used."""
+
+    def __init__(self, weights: Weights, dtype: jnp.dtype) -> None:
+        self.weights, self.dtype = weights, dtype
+
+    def load(self, model: MACE) -> None:
+        config = model.config
+        elements = len(config.elements)
+        self._set(model.embedding, "node_embedding.linear.weight")
+        for index, layer in enumerate(model.layers):
+            self._layer(layer, index, elements)
+        for index, readout in enumerate(model.readouts):
+            prefix = f"readouts.{index}"
+            if hasattr(readout, "mlp"):
+                for k, weight in enumerate(readout.mlp.weights):
+                    self._set(weight, f"{prefix}.linear_{k + 1}.weight")
+            else:
+                self._set(readout.weight, f"{prefix}.linear.weight")
+
+    def _layer(self, layer: MACELayer, index: int, elements: int) -> None:
+        prefix = f"interactions.{index}"
+        self._linear(layer.linear_up, f"{prefix}.linear_up.weight")
+        self._mlp(layer.radial_mlp, f"{prefix}.conv_tp_weights")
+        self._linear(layer.linear, f"{prefix}.linear.weight")
+        self._element_linear(layer.skip, f"{prefix}.skip_tp.weight")
+        if layer.density is not None:
+            self._mlp(layer.density, f"{prefix}.density_fn")
+        prefix = f"products.{index}"
+        self._linear(layer.product_linear, f"{prefix}.linear.weight")
+        for degree, orders in enumerate(layer.product.weights):
+            name = f"{prefix}.symmetric_contractions.contractions.{degree}"
+            for order, weight in enumerate(orders, start=1):
+                highest = order == len(orders)
+                suffix = "weights_max" if highest else f"weights.{len(orders) - 1 - order}"
+                self._set(weight, f"{name}.{suffix}")
+
+    def _set(self, param: nnx.Param, name: str) -> None:
+        if name not in self.weights:
+            raise MlipError(f"the weights have no {name}; are they of another architecture?")
+        self._assign(param, self.weights[name], name)
+
+    def _assign(self, param: nnx.Param, array: np.ndarray, name: str) -> None:
+        if array.size != param[...].size:
+            raise MlipError(
+                f"{name} has {array.size} numbers, expected {param[...].size}; do the "
+                "hyperparameters belong to these weights?"
+            )
+        param[...] = jnp.asarray(np.reshape(array, param.shape), self.dtype)
+
+    def _mlp(self, mlp: RadialMLP, prefix: str) -> None:
+        for k, weight in enumerate(mlp.weights):
+            self._set(weight, f"{prefix}.layer{k}.weight")
+
+    def _linear(self, linear: EquivariantLinear, name: str) -> None:
+        self._split(list(linear.weights), name)
+
+    def _element_linear(self, linear: ElementLinear, name: str) -> None:
+        self._split(list(linear.weights), name)
+
+    def _split(self, params: list[nnx.Param], name: str) -> None:
+        """Torch stores one flat vector for all degrees, in order."""
+        flat = self.weights[name].ravel()
+        sizes = [param[...].size for param in params]
+        if sum(sizes) != flat.size:
+            raise MlipError(
+                f"{name} has {flat.size} numbers, expected {sum(sizes)}; do the hyperparameters "
+                "belong to these weights?"
+            )
+        ends = np.cumsum(sizes)
+        for param, size, end in zip(params, sizes, ends, strict=True):
+            self._assign(param, flat[end - size : end], name)
