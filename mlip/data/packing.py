@@ -2,7 +2,8 @@
 
 A batch takes one structure from each *stratum*: the structures are sorted by size and cut into
 `batch_size` strata, so that every batch holds small and large ones and all batches are almost
-equally large. The epoch's order is random within each stratum.
+equally large. The epoch's order is random within each stratum, up to a few exchanges that keep
+every batch within the largest shape: no batch can ever exceed it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ ATOM_COST = 20.0  # cost of an atom beyond its edges, in edges: products and lin
 MULTIPLE = 8  # block counts, and atom counts where they vary, are rounded up to this
 MAX_SHAPES = 3
 WORTHWHILE = 0.10  # saving of cost that justifies one more shape, hence one more compilation
-TRIAL_DRAWS = 32  # simulated epochs from which the budget is set
-MAX_DRAWS = 50  # draws of one epoch before the fixed arrangement is taken
+SLACK = 0.02  # of the largest shape over the mean batch, so that random batches can be found
+TRIAL_DRAWS = 8  # simulated epochs that show whether smaller shapes are worthwhile
+MAX_EXCHANGES = 10_000  # of structures between batches of one epoch
+PARTNERS = 256  # batches considered for one exchange
 
 
 class Sizes(NamedTuple):
@@ -85,107 +88,158 @@ def stratify(sizes: Sizes, batch_size: int) -> list[np.ndarray]:
         indices of each stratum; the length of the first is the number of batches, only the last
         may be shorter.
     """
-    order = np.argsort(-(sizes.blocks * 1.0 + sizes.atoms * 1e-6), kind="stable")
+    order = np.lexsort((-sizes.atoms, -sizes.blocks))
     num_batches = -(-len(order) // batch_size)
     return [order[i : i + num_batches] for i in range(0, len(order), num_batches)]
 
 
-def arrange(strata: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The fixed arrangement: strata are dealt to the batches in alternating direction."""
-    batches: list[list[int]] = [[] for _ in strata[0]]
+def arrange(strata: Sequence[np.ndarray], sizes: Sizes) -> np.ndarray:
+    """The fixed arrangement, whose fullest batch is about as small as can be.
+
+    The strata are dealt to the batches in alternating direction and the batches are then balanced.
+
+    Returns:
+        index of the structure each batch takes from each stratum, or −1; shape (batches, strata).
+    """
+    table = np.full((len(strata[0]), len(strata)), -1)
     for k, stratum in enumerate(strata):
-        slots = range(len(batches))
-        for slot, index in zip(slots if k % 2 == 0 else reversed(slots), stratum, strict=False):
-            batches[slot].append(int(index))
-    return [np.array(batch) for batch in batches]
+        rows = slice(None, len(stratum)) if k % 2 == 0 else slice(None, -len(stratum) - 1, -1)
+        table[rows, k] = stratum
+    _balance(table, sizes, _slightly_above_mean(sizes, len(table)), np.random.default_rng(0))
+    return table
 
 
-def draw(strata: Sequence[np.ndarray], generator: np.random.Generator) -> list[np.ndarray]:
-    """A random arrangement: each stratum is dealt to the batches in random order."""
-    batches: list[list[int]] = [[] for _ in strata[0]]
-    for stratum in strata:
-        slots = generator.permutation(len(batches))[: len(stratum)]
-        for slot, index in zip(slots, stratum, strict=True):
-            batches[slot].append(int(index))
-    return [np.array(batch) for batch in batches]
+def draw(
+    strata: Sequence[np.ndarray],
+    sizes: Sizes,
+    limit: BatchShape,
+    fixed: np.ndarray,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """A random arrangement in which every batch fits into `limit`.
+
+    Each stratum is dealt to the batches in random order; then structures are exchanged between
+    the fullest batch and others until all fit.
+
+    Args:
+        strata: from `stratify`.
+        sizes: of all structures.
+        limit: largest shape; holds `fixed`.
+        fixed: from `arrange`; taken if the exchanges fail, which is rare.
+        generator: source of randomness.
+
+    Returns:
+        as `arrange`.
+    """
+    table = np.full((len(strata[0]), len(strata)), -1)
+    for k, stratum in enumerate(strata):
+        table[generator.permutation(len(table))[: len(stratum)], k] = stratum
+    fits = _balance(table, sizes, np.array([limit.blocks, limit.nodes]), generator)
+    return table if fits else fixed
 
 
-def fits(batches: Sequence[np.ndarray], sizes: Sizes, shape: BatchShape) -> bool:
-    """Whether every batch fits into the shape."""
-    return all(_fits(batch, sizes, shape) for batch in batches)
+def _balance(
+    table: np.ndarray, sizes: Sizes, limit: np.ndarray, generator: np.random.Generator
+) -> bool:
+    """Exchange structures within strata until every batch has at most `limit` (blocks, atoms).
+
+    Returns:
+        whether that was reached; if not, the fullest batch is as small as the exchanges found.
+    """
+    weights = _weights(sizes) / np.maximum(limit, 1)
+    totals = weights[table].sum(axis=1)
+    for _ in range(MAX_EXCHANGES):
+        worst = int(np.argmax(totals.max(axis=1)))
+        fullest = totals[worst].max()
+        if fullest <= 1:
+            return True
+        others = generator.integers(len(table), size=PARTNERS)
+        change = weights[table[worst]] - weights[table[others]]
+        after = np.maximum(totals[worst] - change, totals[others, None] + change).max(axis=-1)
+        partner, k = np.unravel_index(int(np.argmin(after)), after.shape)
+        if after[partner, k] >= fullest:
+            return False
+        totals[worst] -= change[partner, k]
+        totals[others[partner]] += change[partner, k]
+        pair = [worst, others[partner]]
+        table[pair, k] = table[pair[::-1], k]
+    return False
+
+
+def _weights(sizes: Sizes) -> np.ndarray:
+    """(blocks, atoms) of each structure and, last, so that index −1 finds it, of none."""
+    return np.append(np.column_stack([sizes.blocks, sizes.atoms]), [[0, 0]], axis=0)
+
+
+def _slightly_above_mean(sizes: Sizes, num_batches: int) -> np.ndarray:
+    """(blocks, atoms) of the mean batch plus `SLACK`."""
+    mean = _weights(sizes).sum(axis=0) / num_batches
+    return np.ceil((1 + SLACK) * mean).astype(int)
+
+
+def members(table: np.ndarray) -> list[np.ndarray]:
+    """Indices of the structures in each batch of an arrangement."""
+    return [row[row >= 0] for row in table]
 
 
 def smallest_fitting(batch: np.ndarray, sizes: Sizes, shapes: Sequence[BatchShape]) -> BatchShape:
-    """The cheapest of the shapes, in ascending order, that holds the batch."""
+    """The first of the shapes, in ascending order, that holds the batch."""
     for shape in shapes:
-        if _fits(batch, sizes, shape):
+        if (
+            len(batch) <= shape.graphs
+            and sizes.atoms[batch].sum() <= shape.nodes
+            and sizes.blocks[batch].sum() <= shape.blocks
+        ):
             return shape
-    raise AssertionError("an arrangement is only accepted if it fits the largest shape")
+    raise MlipError(
+        f"the batch shape {shapes[-1]} is too small for these structures; use a larger one."
+    )
 
 
-def draw_within(
-    strata: Sequence[np.ndarray], sizes: Sizes, shape: BatchShape, generator: np.random.Generator
-) -> list[np.ndarray]:
-    """A random arrangement in which every batch fits into the shape.
-
-    Draws again if a batch does not fit, which is rare, and falls back on the fixed arrangement,
-    which fits by the choice of the shape.
-    """
-    for _ in range(MAX_DRAWS):
-        batches = draw(strata, generator)
-        if fits(batches, sizes, shape):
-            return batches
-    return arrange(strata)
-
-
-def choose_shapes(sizes: Sizes, batch_size: int, width: int, *, shuffle: bool) -> list[BatchShape]:
+def choose_shapes(
+    strata: Sequence[np.ndarray], sizes: Sizes, fixed: np.ndarray, width: int, *, shuffle: bool
+) -> list[BatchShape]:
     """The static shapes of an epoch, in ascending order; the last holds every batch.
 
-    One shape unless a further, smaller one saves more than `WORTHWHILE` of the cost.
+    The last is a little larger than the mean batch, and holds the fixed arrangement. A further,
+    smaller shape is added where it saves more than `WORTHWHILE` of the cost.
 
     Args:
+        strata: from `stratify`.
         sizes: of all structures, measured with `width`.
-        batch_size: most structures in a batch.
+        fixed: from `arrange`.
         width: edges per block.
         shuffle: whether the arrangement is drawn anew each epoch or fixed.
     """
-    strata = stratify(sizes, batch_size)
-    epochs = [arrange(strata)]
+    weights = _weights(sizes)
+    totals = weights[fixed].sum(axis=1)
+    largest = totals.max(axis=0)
     if shuffle:
-        generator = np.random.default_rng(0)
-        epochs += [draw(strata, generator) for _ in range(TRIAL_DRAWS)]
-    totals = np.array(
-        [[sizes.blocks[batch].sum(), sizes.atoms[batch].sum()] for e in epochs for batch in e]
-    )
-    totals = totals[np.argsort(totals[:, 0], kind="stable")]
+        largest = np.maximum(largest, _slightly_above_mean(sizes, len(fixed)))
     equal = len(np.unique(sizes.atoms)) == 1
 
-    def shape_up_to(row: int) -> BatchShape:
-        blocks = _round_up(int(totals[row, 0]))
-        atoms = int(totals[: row + 1, 1].max())
-        return BatchShape(len(strata), atoms if equal else _round_up(atoms), blocks, width)
+    def shape_for(blocks: int, atoms: int) -> BatchShape:
+        nodes = len(strata) * int(sizes.atoms[0]) if equal else _round_up(atoms)
+        return BatchShape(len(strata), nodes, _round_up(blocks), width)
 
-    rows = sorted({round(q * (len(totals) - 1)) for q in np.linspace(0.1, 0.9, 9)})
-    largest = shape_up_to(len(totals) - 1)
-    best = [largest]
+    last = shape_for(*map(int, largest))
+    if shuffle:
+        generator = np.random.default_rng(0)
+        tables = [draw(strata, sizes, last, fixed, generator) for _ in range(TRIAL_DRAWS)]
+        totals = weights[np.concatenate(tables)].sum(axis=1)
+    totals = totals[np.argsort(totals[:, 0], kind="stable")]
+    smaller = [
+        shape_for(int(totals[row, 0]), int(totals[: row + 1, 1].max()))
+        for row in sorted({round(q * (len(totals) - 1)) for q in np.linspace(0.1, 0.9, 9)})
+    ]
+    best = [last]
     for extra in range(1, MAX_SHAPES):
-        choices = [
-            [*(shape_up_to(row) for row in combination), largest]
-            for combination in combinations(rows, extra)
-        ]
-        cheapest = min(choices, key=lambda shapes: _mean_cost(totals, shapes))
+        choices = [[*chosen, last] for chosen in combinations(smaller, extra)]
+        cheapest = min(choices, key=lambda shapes: _mean_cost(totals, shapes), default=best)
         if _mean_cost(totals, cheapest) > (1 - WORTHWHILE) * _mean_cost(totals, best):
             break
         best = cheapest
     return best
-
-
-def check_shapes(strata: Sequence[np.ndarray], sizes: Sizes, shapes: Sequence[BatchShape]) -> None:
-    """Raise unless the largest of the given shapes can hold the structures in some arrangement."""
-    if not fits(arrange(strata), sizes, shapes[-1]):
-        raise MlipError(
-            f"the batch shape {shapes[-1]} is too small for these structures; use a larger one."
-        )
 
 
 def padding(batches: Sequence[np.ndarray], sizes: Sizes, shapes: Sequence[BatchShape]) -> Padding:
@@ -195,14 +249,6 @@ def padding(batches: Sequence[np.ndarray], sizes: Sizes, shapes: Sequence[BatchS
         edges=1 - int(sizes.edges.sum()) / max(1, sum(s.blocks * s.width for s in chosen)),
         atoms=1 - int(sizes.atoms.sum()) / sum(s.nodes for s in chosen),
         structures=1 - len(sizes.atoms) / sum(s.graphs for s in chosen),
-    )
-
-
-def _fits(batch: np.ndarray, sizes: Sizes, shape: BatchShape) -> bool:
-    return bool(
-        len(batch) <= shape.graphs
-        and sizes.atoms[batch].sum() <= shape.nodes
-        and sizes.blocks[batch].sum() <= shape.blocks
     )
 
 

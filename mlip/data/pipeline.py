@@ -95,10 +95,14 @@ class Batches:
             width = shapes[-1].width
         self._sizes = packing.measure(atoms, self.neighbors, width)
         self._strata = packing.stratify(self._sizes, batch_size)
+        self._fixed = packing.arrange(self._strata, self._sizes)
         if shapes is None:
-            shapes = packing.choose_shapes(self._sizes, batch_size, width, shuffle=shuffle)
-        packing.check_shapes(self._strata, self._sizes, shapes)
+            shapes = packing.choose_shapes(
+                self._strata, self._sizes, self._fixed, width, shuffle=shuffle
+            )
         self.shapes = list(shapes)
+        for batch in packing.members(self._fixed):
+            packing.smallest_fitting(batch, self._sizes, self.shapes)  # raises if too large
         self.padding = packing.padding(self.indices(0), self._sizes, self.shapes)
 
     def __len__(self) -> int:
@@ -120,9 +124,12 @@ class Batches:
     def indices(self, epoch: int) -> list[np.ndarray]:
         """Positions of the structures in each batch of an epoch."""
         if not self._shuffle:
-            return packing.arrange(self._strata)
+            return packing.members(self._fixed)
         generator = np.random.default_rng([self._seed, epoch])
-        return packing.draw_within(self._strata, self._sizes, self.shapes[-1], generator)
+        limit = self.shapes[-1]
+        return packing.members(
+            packing.draw(self._strata, self._sizes, limit, self._fixed, generator)
+        )
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on; made ahead by a background thread."""

@@ -17,20 +17,26 @@ def make_sizes(pairs) -> Sizes:
     return Sizes(atoms, edges, -(-edges // WIDTH))
 
 
+def choose(sizes, batch_size, shuffle=True):
+    strata = packing.stratify(sizes, batch_size)
+    fixed = packing.arrange(strata, sizes)
+    return packing.choose_shapes(strata, sizes, fixed, WIDTH, shuffle=shuffle)
+
+
 def epochs(sizes, batch_size, shapes, shuffle):
     strata = packing.stratify(sizes, batch_size)
-    if not shuffle:
-        return [packing.arrange(strata)]
-    return [
-        packing.draw_within(strata, sizes, shapes[-1], np.random.default_rng(seed))
-        for seed in range(1000, 1010)
-    ]
+    fixed = packing.arrange(strata, sizes)
+    tables = [fixed]
+    if shuffle:
+        generators = map(np.random.default_rng, range(1000, 1010))
+        tables = [packing.draw(strata, sizes, shapes[-1], fixed, g) for g in generators]
+    return [packing.members(table) for table in tables]
 
 
 @given(pairs=sizes_of, batch_size=st.integers(1, 9), shuffle=st.booleans())
 def test_every_batch_of_every_epoch_fits_and_nothing_is_lost(pairs, batch_size, shuffle):
     sizes = make_sizes(pairs)
-    shapes = packing.choose_shapes(sizes, batch_size, WIDTH, shuffle=shuffle)
+    shapes = choose(sizes, batch_size, shuffle)
     assert 1 <= len(shapes) <= packing.MAX_SHAPES
     for batches in epochs(sizes, batch_size, shapes, shuffle):
         assert sorted(np.concatenate(batches)) == list(range(len(pairs)))
@@ -44,8 +50,8 @@ def test_every_batch_of_every_epoch_fits_and_nothing_is_lost(pairs, batch_size, 
 
 @given(pairs=sizes_of, batch_size=st.integers(1, 9))
 def test_batches_are_equally_long(pairs, batch_size):
-    strata = packing.stratify(make_sizes(pairs), batch_size)
-    lengths = {len(batch) for batch in packing.arrange(strata)}
+    (batches,) = epochs(make_sizes(pairs), batch_size, [], False)
+    lengths = {len(batch) for batch in batches}
     assert max(lengths) - min(lengths) <= 1
     assert min(lengths) > 0
 
@@ -53,20 +59,21 @@ def test_batches_are_equally_long(pairs, batch_size):
 def test_equal_molecules_get_one_shape_without_padded_atoms():
     generator = np.random.default_rng(0)
     sizes = make_sizes([(27, n) for n in generator.integers(440, 480, size=450)])
-    shapes = packing.choose_shapes(sizes, 5, WIDTH, shuffle=True)
+    shapes = choose(sizes, 5, True)
     assert len(shapes) == 1
     assert (shapes[0].graphs, shapes[0].nodes) == (5, 135)
-    batches = packing.arrange(packing.stratify(sizes, 5))
+    batches = epochs(sizes, 5, shapes, False)[0]
     assert packing.padding(batches, sizes, shapes).atoms == 0
     assert packing.padding(batches, sizes, shapes).edges < 0.05
 
 
 def test_very_unequal_structures_get_several_shapes():
     sizes = make_sizes([(5, 50)] * 50 + [(100, 2000)] * 5)
-    shapes = packing.choose_shapes(sizes, 1, WIDTH, shuffle=True)
+    shapes = choose(sizes, 1, True)
     assert len(shapes) == 2
     assert shapes[0].blocks < shapes[1].blocks
-    padded = packing.padding(packing.arrange(packing.stratify(sizes, 1)), sizes, shapes)
+    batches = epochs(sizes, 1, shapes, False)[0]
+    padded = packing.padding(batches, sizes, shapes)
     assert padded.edges < 0.15
 
 
@@ -74,8 +81,8 @@ def test_stratified_batches_pad_less_than_the_worst_case():
     generator = np.random.default_rng(1)
     atoms = generator.integers(20, 120, size=600)
     sizes = make_sizes([(n, 30 * n) for n in atoms])
-    shape = packing.choose_shapes(sizes, 16, WIDTH, shuffle=True)[-1]
-    assert shape.nodes < 1.2 * 16 * atoms.mean()
+    shape = choose(sizes, 16, True)[-1]
+    assert shape.nodes < 1.05 * 16 * atoms.mean()
 
 
 @pytest.mark.parametrize(("counts", "width"), [([4] * 9, 4), ([12] * 9, 12), ([31, 32], 32)])
@@ -83,9 +90,16 @@ def test_the_width_suits_the_neighbour_counts(counts, width):
     assert packing.choose_width(np.array(counts)) == width
 
 
+def test_random_batches_differ_from_epoch_to_epoch():
+    generator = np.random.default_rng(2)
+    sizes = make_sizes([(n, 20 * n) for n in generator.integers(10, 90, size=200)])
+    shapes = choose(sizes, 5, True)
+    found = [{frozenset(batch) for batch in epoch} for epoch in epochs(sizes, 5, shapes, True)]
+    assert len(set.union(*found)) > 0.95 * sum(map(len, found))
+
+
 def test_a_given_shape_that_is_too_small_is_refused():
     sizes = make_sizes([(10, 100)] * 10)
-    shape = packing.choose_shapes(sizes, 2, WIDTH, shuffle=False)[-1]
-    strata = packing.stratify(sizes, 5)
+    shapes = choose(sizes, 2, False)
     with pytest.raises(MlipError, match="too small"):
-        packing.check_shapes(strata, sizes, [shape])
+        packing.smallest_fitting(np.arange(5), sizes, shapes)
