@@ -50,7 +50,8 @@ class Evaluation:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "evaluation.json").write_text(json.dumps(self.summary, indent=2) + "\n")
-            np.savez_compressed(folder / "predictions.npz", **self.arrays)
+            arrays: dict[str, Any] = self.arrays
+            np.savez_compressed(folder / "predictions.npz", **arrays)
         except OSError as error:
             raise unwritable(folder, error) from error
 

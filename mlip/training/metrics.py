@@ -19,16 +19,12 @@ import csv
 import json
 import math
 import os
-import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, SupportsFloat
 
 from mlip.errors import MlipError
 from mlip.training.loss import LossMetrics
-from mlip.training.step import StepMetrics
 
 COLUMNS = (
     "kind",
@@ -55,7 +51,7 @@ class RunningErrors:
         self._loss = 0.0
         self._sums = {name: 0.0 for name in LossMetrics._fields if name != "bad"}
 
-    def add(self, loss: np.ndarray, metrics: LossMetrics) -> None:
+    def add(self, loss: SupportsFloat, metrics: LossMetrics) -> None:
         """Count a batch; the loss is weighted by its number of structures."""
         self._loss += float(loss) * float(metrics.structures)
         for name in self._sums:
@@ -83,31 +79,6 @@ class RunningErrors:
             if count > 0:
                 row[key] = 1000.0 * math.sqrt(self._sums[name] / count)
         return row
-
-
-class TrainingWindow:
-    """What happened in the training steps since the last row of metrics."""
-
-    def __init__(self) -> None:
-        self.errors = RunningErrors()
-        self.data_wait_seconds = 0.0
-        self._grad_norm = 0.0
-        self._step_seconds: list[float] = []
-
-    def add(self, metrics: StepMetrics, seconds: float) -> None:
-        """Count a step that took `seconds`."""
-        self.errors.add(metrics.loss, metrics.errors)
-        self._grad_norm = max(self._grad_norm, float(metrics.grad_norm))
-        self._step_seconds.append(seconds)
-
-    def row(self) -> dict[str, float]:
-        """The errors and timings of the row."""
-        return {
-            **self.errors.row(),
-            "grad_norm": self._grad_norm,
-            "step_ms": 1000.0 * statistics.median(self._step_seconds),
-            "data_wait_seconds": self.data_wait_seconds,
-        }
 
 
 class MetricsLog:

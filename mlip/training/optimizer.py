@@ -75,7 +75,9 @@ def build_optimizer(
     decay = settings.weight_decay
     decoupled = "weight_decay" in parameters and "mask" in parameters
     if decoupled:
-        arguments |= {"weight_decay": decay, "mask": dict(decay_mask)}
+        arguments["weight_decay"] = decay
+        if decay > 0.0:
+            arguments["mask"] = dict(decay_mask)
 
     def chain(learning_rate: Array) -> optax.GradientTransformation:
         parts = []
@@ -96,9 +98,9 @@ def build_optimizer(
 
 
 class AmsgradState(NamedTuple):
-    """Step count, first and second moments, and the largest second moment so far."""
+    """Steps done, first and second moments, and the largest second moment so far."""
 
-    count: Int[Array, ""]
+    steps: Int[Array, ""]
     mu: optax.Updates
     nu: optax.Updates
     nu_max: optax.Updates
@@ -130,17 +132,17 @@ def amsgrad(
         updates: optax.Updates, state: AmsgradState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AmsgradState]:
         del params
-        count = state.count + 1
+        steps = state.steps + 1
         mu = jax.tree.map(lambda m, g: b1 * m + (1.0 - b1) * g, state.mu, updates)
         nu = jax.tree.map(lambda v, g: b2 * v + (1.0 - b2) * g * g, state.nu, updates)
         nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)
 
         def delta(m: Array, v: Array) -> Array:
-            t = count.astype(m.dtype)
+            t = steps.astype(m.dtype)
             lr = jnp.asarray(learning_rate, m.dtype)
             return -lr * m / (1.0 - b1**t) / (jnp.sqrt(v / (1.0 - b2**t)) + eps)
 
-        return jax.tree.map(delta, mu, nu_max), AmsgradState(count, mu, nu, nu_max)
+        return jax.tree.map(delta, mu, nu_max), AmsgradState(steps, mu, nu, nu_max)
 
     return optax.GradientTransformation(init, update)
 

@@ -111,7 +111,7 @@ class BarReporter:
 
     def training(self, status: Status, errors: Mapping[str, float]) -> None:
         """Move the bar."""
-        fields = {
+        fields: dict[str, Any] = {
             "epoch": status.epoch,
             "left": format_seconds(status.seconds_left),
             "errors": format_errors(errors),

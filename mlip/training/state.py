@@ -81,7 +81,10 @@ class SplitModel:
     """
 
     def __init__(self, model: nnx.Module) -> None:
-        self.graphdef, state, self.constants = nnx.split(model, nnx.Param, ...)
+        # mypy takes the Ellipsis among nnx's filters for a type.
+        graphdef, state, constants = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
+        self.graphdef: nnx.GraphDef[Any] = graphdef
+        self.constants: PyTree = constants
         flat, self._treedef = jax.tree_util.tree_flatten_with_path(state)
         self.names = [_name(path) for path, _ in flat]
         self.params: dict[str, Array] = {
@@ -93,7 +96,7 @@ class SplitModel:
         leaves = [params[name] for name in self.names]
         return nnx.merge(self.graphdef, jax.tree.unflatten(self._treedef, leaves), constants)
 
-    def decay_mask(self, model: nnx.Module) -> dict[str, bool]:
+    def decay_mask(self, model: Any) -> dict[str, bool]:
         """Which weights decay, as the model declares by `decay_mask()`."""
         mask = jax.tree.leaves(model.decay_mask())
         return {name: bool(leaf) for name, leaf in zip(self.names, mask, strict=True)}

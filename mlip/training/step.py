@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -155,7 +156,7 @@ class Steps:
         ema = update_ema(state.ema, params, self._ema_decay, step)
         advanced = TrainState(params, ema, opt_state, step, state.failed)
         kept = jax.tree.map(partial(jnp.where, ok), advanced, state)
-        return kept.replace(failed=~ok), StepMetrics(value, norm, ok, errors)
+        return replace(kept, failed=~ok), StepMetrics(value, norm, ok, errors)
 
     def _evaluate(
         self,

@@ -84,7 +84,7 @@ def batches(structures: list[Structure], *, shuffle: bool, **options: Any) -> Ba
 def fit_arguments(run_dir, **trainer: Any) -> dict[str, Any]:
     """Keyword arguments of `fit` for a run of a second or two."""
     return {
-        "trainer": TrainerSettings(**({"max_epochs": 3} | trainer)),
+        "trainer": TrainerSettings(**(trainer or {"max_epochs": 3})),
         "loss": LossSettings(),
         "optimizer": OptimizerSettings(lr=0.01),
         "schedule": ScheduleSettings(),
