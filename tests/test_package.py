@@ -1,0 +1,45 @@
+"""The package as a whole: a quick import, a short public surface, a warning about its namesake."""
+
+import subprocess
+import sys
+import tomllib
+import warnings
+
+import pytest
+
+import mlip
+
+
+def test_the_public_surface_is_short_and_complete():
+    assert set(mlip.__all__) == {"Potential", "__version__", "load"}
+    assert all(hasattr(mlip, name) for name in mlip.__all__)
+
+
+def test_the_version_is_the_distributions(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert mlip.__version__ == project["version"]
+
+
+def test_import_is_quick_because_nothing_heavy_comes_along(root):
+    code = "import sys, mlip; print(*sorted({'jax', 'ase', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True)
+    assert done.stdout.strip() == b""
+
+
+def test_an_unknown_attribute_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'lod'"):
+        mlip.lod  # noqa: B018
+
+
+def test_the_namesake_in_the_same_place_is_warned_of(tmp_path):
+    (tmp_path / "mlip-0.2.5.dist-info").mkdir()
+    with pytest.warns(UserWarning, match=r"jax-mlip \(this one\) and mlip-0\.2\.5, another"):
+        mlip._warn_of_namesake(tmp_path)
+
+
+def test_no_warning_without_it(tmp_path):
+    (tmp_path / "jax_mlip-0.1.0.dist-info").mkdir()
+    (tmp_path / "mlip_arena-0.1.0.dist-info").mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mlip._warn_of_namesake(tmp_path)

@@ -1,0 +1,74 @@
+"""Precision, threads and the cache of compiled programs, each in a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from mlip import runtime
+from mlip.errors import MlipError
+
+
+def run(root, code, **environment):
+    """Run code in a new process; a value of None removes the variable."""
+    env = {**os.environ, "PYTHONPATH": str(root), **environment}
+    env = {key: value for key, value in env.items() if value is not None}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+COMPILE = """
+import jax, jax.numpy as jnp
+from mlip import runtime
+runtime.prepare()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((5, 5))).block_until_ready()
+print(runtime.summary())
+"""
+
+
+def test_compiled_programs_are_kept_in_the_users_cache_folder(root, tmp_path):
+    summary = run(root, COMPILE, XDG_CACHE_HOME=str(tmp_path), MLIP_COMPILATION_CACHE=None)
+    (folder,) = (tmp_path / "mlip").iterdir()
+    assert any(folder.iterdir())
+    assert str(folder) in summary
+    assert "up to float32" in summary
+
+
+@pytest.mark.parametrize("switch", ["off", "OFF"])
+def test_the_cache_can_be_switched_off(root, tmp_path, switch):
+    summary = run(root, COMPILE, XDG_CACHE_HOME=str(tmp_path), MLIP_COMPILATION_CACHE=switch)
+    assert not any(tmp_path.iterdir())
+    assert summary.endswith("compilation cache: off")
+
+
+def test_the_cache_folder_can_be_chosen(root, tmp_path):
+    run(root, COMPILE, MLIP_COMPILATION_CACHE=str(tmp_path / "here"))
+    assert any((tmp_path / "here").iterdir())
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(root, tmp_path):
+    (tmp_path / "file").touch()
+    summary = run(root, COMPILE, MLIP_COMPILATION_CACHE=str(tmp_path / "file" / "below"))
+    assert summary.endswith("compilation cache: off")
+
+
+def test_precision_and_threads(root):
+    code = """
+from mlip import runtime
+runtime.prepare("float64", threads=1)
+import jax.numpy as jnp
+print(jnp.ones(3).dtype, runtime.num_threads())
+"""
+    assert run(root, code, MLIP_COMPILATION_CACHE="off", NPROC=None) == "float64 1"
+
+
+def test_threads_after_the_start_are_refused():
+    jax.devices()
+    with pytest.raises(MlipError, match="before anything is computed"):
+        runtime.set_threads(runtime.num_threads() + 1)
