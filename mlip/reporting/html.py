@@ -144,6 +144,9 @@ pre { background: var(--wash); border: 1px solid var(--line); padding: .8rem 1re
   nav { display: none; }
   h2 { break-after: avoid; }
   figure, table { break-inside: avoid; }
+  .table { overflow: visible; }
+  table { font-size: 8.5pt; }
+  th, td { padding: .2rem .4rem; }
   details::details-content { content-visibility: visible; block-size: auto; }
   pre { white-space: pre-wrap; }
 }

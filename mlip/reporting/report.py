@@ -17,8 +17,8 @@ from mlip.reporting.sections_run import (
     configuration_section,
     data_section,
     learning_section,
+    model_section,
     timing_section,
-    versions_section,
 )
 
 SECTIONS = {
@@ -30,7 +30,7 @@ SECTIONS = {
     "Timing": timing_section,
     "Data": data_section,
     "Configuration": configuration_section,
-    "Versions": versions_section,
+    "Model and versions": model_section,
 }
 
 

@@ -31,7 +31,8 @@ Files (`metrics.jsonl` or `evaluation.json` must exist, the others make the page
     `stress_reference` (S, 3, 3) in eV/Å³. NaN marks a missing label.
 
 `model.mlip`
-    only its `metadata.json` is read: parameters, elements, cutoff, E0, precision, versions.
+    only its `metadata.json` is read: `elements`, `cutoff`, `e0` (by symbol, eV), `precision`, and
+    in `provenance` the `e0_origin`, `data` (`name`, `fingerprint`) and `versions`.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def data_section(run: RunFolder, figures: Path) -> list[str]:
     e0 = run.metadata.get("e0")
     if isinstance(e0, dict):
         rows = [[symbol, f"{float(value):.6f}"] for symbol, value in e0.items()]
-        origin = run.metadata.get("e0_origin", "not recorded")
+        origin = run.metadata.get("provenance", {}).get("e0_origin", "not recorded")
         parts.append(
             html.table(
                 f"Energies of the isolated atoms (E0); origin: {origin}.",
@@ -140,15 +140,22 @@ def configuration_section(run: RunFolder, figures: Path) -> list[str]:
     return [html.folded(f"config.yaml ({count} lines)", run.config)]
 
 
-def versions_section(run: RunFolder, figures: Path) -> list[str]:
-    """The model and the versions of the libraries it was made with."""
-    versions = run.metadata.get("versions")
-    parts = []
-    if isinstance(versions, dict):
-        parts.append(html.facts([(name, str(value)) for name, value in versions.items()]))
-    else:
-        parts.append(html.paragraph(NO_MODEL, "missing"))
-    return parts
+def model_section(run: RunFolder, figures: Path) -> list[str]:
+    """What the saved model is, and the versions of the libraries it was made with."""
+    if not run.metadata:
+        return [html.paragraph(NO_MODEL, "missing")]
+    provenance = run.metadata.get("provenance", {})
+    data = provenance.get("data", {})
+    pairs = {
+        "elements": " ".join(run.metadata.get("elements", [])),
+        "cutoff": f"{run.metadata.get('cutoff')} Å",
+        "precision": run.metadata.get("precision"),
+        "parameters": format_number(_last(run.events_named("start")).get("num_parameters")),
+        "data set": data.get("name"),
+        "fingerprint of the training data": data.get("fingerprint"),
+        **{f"version of {name}": value for name, value in provenance.get("versions", {}).items()},
+    }
+    return [html.facts([(name, str(value)) for name, value in pairs.items() if value is not None])]
 
 
 def _curve(rows: Sequence[Row], key: str) -> Curve:

@@ -32,9 +32,15 @@ def write_run_folder(path: Path, frames: int = 6, epochs: int = 12, stress: bool
     path.joinpath("evaluation.json").write_text(json.dumps(evaluation))
     metadata = {
         "format_version": 1,
+        "elements": ["H", "C", "N", "O"],
+        "cutoff": 5.0,
+        "precision": "float32",
         "e0": {"H": -13.587, "C": -1029.489, "N": -1484.981, "O": -2041.982},
-        "e0_origin": "isolated atoms of iso_atoms.xyz",
-        "versions": {"mlip": "0.1.0", "jax": "0.12.0", "python": "3.12.3"},
+        "provenance": {
+            "e0_origin": "isolated atoms of iso_atoms.xyz",
+            "data": {"name": "demo", "fingerprint": "a1b2c3d4"},
+            "versions": {"jax-mlip": "0.1.0", "jax": "0.12.0", "python": "3.12.3"},
+        },
     }
     with zipfile.ZipFile(path / "model.mlip", "w") as archive:
         archive.writestr("metadata.json", json.dumps(metadata))

@@ -58,7 +58,9 @@ def test_every_section_is_filled(complete):
     ):
         assert word in page
     assert "isolated atoms of iso_atoms.xyz" in page
+    assert "version of jax" in page
     assert "0.12.0" in page
+    assert "a1b2c3d4" in page
 
 
 def test_errors_on_the_page_are_those_of_the_evaluation(complete):
