@@ -87,8 +87,14 @@ def build_optimizer(
             parts.append(optax.add_decayed_weights(decay, mask=dict(decay_mask)))
         return optax.chain(*parts, factory(learning_rate, **arguments))
 
-    try:
-        chain(jnp.asarray(settings.lr, jnp.float32))
+    def trial(params: dict[str, Array]) -> None:
+        with jax.numpy_dtype_promotion("standard"):
+            transform = chain(jnp.asarray(settings.lr, jnp.float32))
+            transform.update(params, transform.init(params), params)
+
+    names = decay_mask or {"weight": False}
+    try:  # on shapes alone: optax looks at some arguments only when it updates
+        jax.eval_shape(trial, dict.fromkeys(names, jax.ShapeDtypeStruct((), jnp.float32)))
     except (TypeError, ValueError) as error:
         raise MlipError(
             f"optimizer.arguments={settings.arguments} was refused by {settings.name}: {error}; "

@@ -1,0 +1,131 @@
+"""The loss against its definition in numpy, on padded batches with missing labels."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlip.data.collate import BatchShape
+from mlip.potential import Output
+from mlip.training.loss import LossSettings, LossWeights, loss
+from tests.support.training import batches, clusters
+from tests.tolerances import FLOAT64
+
+ENERGY_ERRORS = np.array([0.3, -0.7, 0.2])
+SIZES = np.array([3, 5, 6])
+
+
+@pytest.fixture(scope="module")
+def structures():
+    return [clusters(1, seed=n, atoms=int(n))[0] for n in SIZES]
+
+
+def shifted(structures, shape=None):
+    """A batch, and an output off by known errors: ENERGY_ERRORS and 0.1, 0.2, … on the forces."""
+    given = {} if shape is None else {"shapes": [shape]}
+    source = batches(structures, shuffle=False, batch_size=3, dtype="float64", **given)
+    batch = next(source.epoch(0))
+    graph, labels = batch.graph, batch.labels
+    count = len(structures)
+    order = batch.indices
+    energy = np.array(labels.energy)
+    energy[:count] += ENERGY_ERRORS[order]
+    forces = np.array(labels.forces)
+    atoms = int(graph.node_mask.sum())
+    forces[:atoms] += force_errors(structures, order)
+    zeros = np.zeros(len(forces))
+    output = Output(zeros, energy, forces, np.array(labels.stress))
+    return Output(*map(jnp.asarray, output)), graph, labels
+
+
+def force_errors(structures, order):
+    return np.concatenate(
+        [0.1 * (i + 1) + 0.01 * np.arange(3 * len(structures[i])).reshape(-1, 3) for i in order]
+    )
+
+
+@pytest.mark.parametrize(
+    ("convention", "expected"),
+    [
+        ("per_atom_squared", np.mean((ENERGY_ERRORS / SIZES) ** 2)),
+        ("squared_per_atom", np.mean(ENERGY_ERRORS**2 / SIZES)),
+        ("squared", np.mean(ENERGY_ERRORS**2)),
+    ],
+)
+def test_energy_conventions(structures, convention, expected):
+    settings = LossSettings(energy_weight=2.0, forces_weight=0.0, energy_convention=convention)
+    value, _ = loss(*shifted(structures), settings)
+    assert float(value) == pytest.approx(2.0 * expected, rel=FLOAT64.relative)
+
+
+@pytest.mark.parametrize(
+    ("kind", "penalty"),
+    [
+        ("mse", lambda x: x**2),
+        ("l1", np.abs),
+        ("huber", lambda x: np.where(np.abs(x) < 0.25, x**2 / 2, 0.25 * (np.abs(x) - 0.125))),
+    ],
+)
+def test_force_penalties_are_means_over_components(structures, kind, penalty):
+    settings = LossSettings(kind=kind, energy_weight=0.0, forces_weight=3.0, huber_delta=0.25)
+    value, _ = loss(*shifted(structures), settings)
+    expected = 3.0 * np.mean(penalty(force_errors(structures, range(3))))
+    assert float(value) == pytest.approx(expected, rel=FLOAT64.relative)
+
+
+def test_padding_changes_nothing(structures):
+    settings = LossSettings()
+    tight, _ = loss(*shifted(structures, BatchShape(3, 14, 40, 4)), settings)
+    roomy, _ = loss(*shifted(structures, BatchShape(9, 60, 90, 4)), settings)
+    assert float(roomy) == pytest.approx(float(tight), rel=FLOAT64.relative)
+
+
+def test_a_missing_label_adds_nothing(structures):
+    bare = [dataclasses.replace(s, energy=None, forces=None) for s in structures[:2]]
+    output, graph, labels = shifted([*bare, structures[2]])
+    value, metrics = loss(
+        output, graph, labels, LossSettings(energy_weight=1.0, forces_weight=0.0)
+    )
+    assert float(value) == pytest.approx(0.2**2 / 6 / 3, rel=FLOAT64.relative)
+    assert float(metrics.energy_count) == 1
+    assert float(metrics.forces_count) == 18
+
+
+def test_stress_term(structures):
+    output, graph, labels = shifted(structures)
+    labels = dataclasses.replace(labels, stress_weight=np.ones_like(labels.stress_weight))
+    output = output._replace(stress=output.stress + 0.5)
+    settings = LossSettings(energy_weight=0.0, forces_weight=0.0, stress_weight=4.0)
+    value, metrics = loss(output, graph, labels, settings)
+    assert float(value) == pytest.approx(1.0, rel=FLOAT64.relative)
+    assert float(metrics.stress_count) == 27
+
+
+def test_structure_weight_scales_its_terms(structures):
+    settings = LossSettings()
+    plain, _ = loss(*shifted(structures), settings)
+    doubled, _ = loss(
+        *shifted([dataclasses.replace(s, weight=2.0) for s in structures]), settings
+    )
+    assert float(doubled) == pytest.approx(2.0 * float(plain), rel=FLOAT64.relative)
+
+
+def test_weights_of_a_stage_replace_those_of_the_settings(structures):
+    arguments = shifted(structures)
+    changed, _ = loss(*arguments, LossSettings(), LossWeights(10.0, None, None))
+    expected, _ = loss(*arguments, LossSettings(energy_weight=10.0, forces_weight=0.0))
+    assert float(changed) == pytest.approx(float(expected), rel=FLOAT64.relative)
+
+
+def test_the_structure_that_is_not_finite_is_pointed_out(structures):
+    output, graph, labels = shifted(structures)
+    atom = int(np.flatnonzero(graph.node_graph == 1)[0])
+    forces = output.forces.at[atom, 1].set(jnp.nan)
+    _, metrics = loss(output._replace(forces=forces), graph, labels, LossSettings())
+    assert np.asarray(metrics.bad).tolist()[:3] == [False, True, False]
+
+
+def test_all_weights_zero_is_refused():
+    with pytest.raises(ValueError, match="all zero"):
+        LossSettings(energy_weight=0.0, forces_weight=0.0)
