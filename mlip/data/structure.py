@@ -57,6 +57,8 @@ class Structure:
             )
         if not np.all(np.isfinite(self.positions)):
             raise MlipError(f"{self.identifier}: a position is not finite; remove this frame.")
+        if not np.all(np.isfinite(self.cell)):
+            raise MlipError(f"{self.identifier}: the cell is not finite; remove this frame.")
         if np.all(self.pbc) and abs(np.linalg.det(self.cell)) < 1e-9:
             raise MlipError(
                 f"{self.identifier}: pbc is true but the cell has zero volume; "

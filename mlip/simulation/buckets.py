@@ -64,4 +64,4 @@ class Buckets:
 
 
 def _spare(blocks: int) -> int:
-    return math.ceil(HEADROOM * blocks)
+    return max(1, math.ceil(HEADROOM * blocks))

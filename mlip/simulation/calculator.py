@@ -18,7 +18,6 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from mlip.data.collate import BatchShape, collate, count_blocks, fill_blocks
 from mlip.data.neighbors import NeighborList
 from mlip.data.structure import Structure
-from mlip.errors import MlipError
 from mlip.graph import Graph
 from mlip.simulation.buckets import Buckets
 from mlip.simulation.verlet import VerletList
@@ -154,8 +153,6 @@ class MLIPCalculator(Calculator):
                 "stress is defined only with periodic boundaries in three directions; these atoms "
                 f"have pbc={self.atoms.pbc.tolist()}."
             )
-        if len(self.atoms) == 0:
-            raise MlipError("there are no atoms to calculate anything for.")
         structure = Structure.from_atoms(self.atoms)
         output = self._evaluate(structure)
         (prediction,) = self.potential.unpack(output, [structure])
@@ -186,7 +183,9 @@ class MLIPCalculator(Calculator):
         """The padded graph; arrays that only depend on the composition are reused."""
         if self._template is None or not self._template.serves(structure, shape):
             empty = NeighborList(*(part[:0] for part in neighbors))
-            graph = collate([structure], [empty], self.potential.elements, shape, self.potential.dtype)
+            graph = collate(
+                [structure], [empty], self.potential.elements, shape, self.potential.dtype
+            )
             self._template = _Template(structure, shape, graph)
         return self._template.fill(structure, neighbors)
 

@@ -156,6 +156,7 @@ class _Run:
         self.atoms = atoms.copy()
         self.fixed = settings.model_dump(mode="json", exclude=FREE_SETTINGS)
         stored = find_restart(folder / RESTART, self.fixed, self.origin, settings.num_steps)
+        self.is_new = stored is None
         self.step = self.first = stored.step if stored else 0
         self.calculator = MLIPCalculator(potential, shapes=stored.shapes if stored else ())
         self.atoms.calc = self.calculator
@@ -189,7 +190,7 @@ class _Run:
         settings, total = self.settings, self.settings.num_steps
         self._announce()
         self._check()
-        if self.step == 0:
+        if self.is_new:
             self.files[LOG].write(HEADER)
             self._record()
         with StepProgress("md", total, self.step, self.console) as progress:
@@ -272,7 +273,7 @@ class _Run:
             f"{settings.ensemble}, {len(self.atoms)} atoms, {settings.num_steps} steps of "
             f"{settings.timestep:g} fs, {potential.precision} on {jax.default_backend()}"
         )
-        say(self.console, text + (f", continuing from step {self.step}" if self.step else ""))
+        say(self.console, text + ("" if self.is_new else f", continuing from step {self.step}"))
 
     def _conclude(self, result: MDResult) -> None:
         done = self.step - self.first

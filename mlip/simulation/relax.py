@@ -37,8 +37,10 @@ class RelaxSettings(Settings):
         "bfgs", description="bfgs: few steps; lbfgs: for many atoms; fire: robust"
     )
     fmax: float = Field(
-        0.02, gt=0, description="converged when no force is larger, eV/Å; with relax_cell the "
-        "forces on the cell are held to it too"
+        0.02,
+        gt=0,
+        description="converged when no force is larger, eV/Å; with relax_cell the "
+        "forces on the cell are held to it too",
     )
     max_steps: int = Field(500, ge=0, description="give up after this many steps")
     relax_cell: bool = Field(False, description="relax the cell as well")
@@ -118,10 +120,11 @@ def _relax(
     optimizer = OPTIMIZERS[settings.optimizer](target, logfile=None)
     log, trajectory = AppendFile(folder / LOG), AppendFile(folder / TRAJECTORY)
     log.write("step,energy_ev,max_force_ev_per_a,pressure_gpa,volume_a3\n")
-    start, converged = time.perf_counter(), False
+    start = time.perf_counter()
     try:
         with StepProgress("relax", settings.max_steps, 0, console) as progress:
-            for converged in optimizer.irun(fmax=settings.fmax, steps=settings.max_steps):
+            for done in optimizer.irun(fmax=settings.fmax, steps=settings.max_steps):
+                converged = bool(done)
                 _require_finite(atoms, optimizer.nsteps)
                 log.write(_row(atoms, optimizer.nsteps))
                 trajectory.write(frame_text(atoms, step=optimizer.nsteps))
@@ -136,7 +139,7 @@ def _relax(
     write_atomically(path, frame_text(atoms, step=optimizer.nsteps).encode())
     result = RelaxResult(
         atoms=atoms,
-        converged=bool(converged),
+        converged=converged,
         steps=optimizer.nsteps,
         energy=float(atoms.get_potential_energy()),
         max_force=_max_force(atoms),
@@ -148,12 +151,15 @@ def _relax(
 
 def _row(atoms: Atoms, step: int) -> str:
     cells = [f"{step}", f"{atoms.get_potential_energy():.9f}", f"{_max_force(atoms):.6f}"]
-    if atoms.pbc.all():
-        pressure = -np.trace(atoms.get_stress(voigt=False)) / 3.0 / units.GPa
-        cells += [f"{pressure:.6f}", f"{atoms.get_volume():.6f}"]
-    else:
-        cells += ["", ""]
+    cells += (
+        [f"{_pressure(atoms):.6f}", f"{atoms.get_volume():.6f}"] if atoms.pbc.all() else ["", ""]
+    )
     return ",".join(cells) + "\n"
+
+
+def _pressure(atoms: Atoms) -> float:
+    """GPa."""
+    return float(-np.trace(atoms.get_stress(voigt=False)) / 3.0 / units.GPa)
 
 
 def _max_force(atoms: Atoms) -> float:
@@ -173,7 +179,8 @@ def _summary(result: RelaxResult, settings: RelaxSettings, seconds: float) -> st
         verdict = f"converged in {result.steps} steps"
     else:
         verdict = f"NOT CONVERGED after {result.steps} steps (fmax={settings.fmax:g} eV/Å wanted)"
+    pressure = f", pressure {_pressure(result.atoms):.3f} GPa" if settings.relax_cell else ""
     return (
-        f"{verdict}: energy {result.energy:.6f} eV, largest force {result.max_force:.4f} eV/Å, "
-        f"{seconds:.1f} s; structure in {result.path}"
+        f"{verdict}: energy {result.energy:.6f} eV, largest force {result.max_force:.4f} eV/Å"
+        f"{pressure}, {seconds:.1f} s; structure in {result.path}"
     )

@@ -63,8 +63,7 @@ class VerletList:
         """The pairs of `structure`, the same and in the same order as after a fresh search.
 
         Raises:
-            MlipError: if two atoms coincide or the cell is not finite or has no volume along a
-                periodic axis.
+            MlipError: if two atoms coincide or the cell has no volume along a periodic axis.
         """
         cell = _full_cell(structure)
         images = self._images(structure, cell)
@@ -141,8 +140,6 @@ def _search(structure: Structure, cell: np.ndarray, radius: float) -> _Reference
 
 def _full_cell(structure: Structure) -> np.ndarray:
     """The cell with orthogonal unit vectors for missing vectors of non-periodic axes."""
-    if not np.isfinite(structure.cell).all():
-        raise MlipError(f"{structure.identifier}: the cell is not finite: {structure.cell}.")
     if not structure.pbc.any():
         return np.eye(3)
     missing = ~structure.cell.any(axis=1) & ~structure.pbc

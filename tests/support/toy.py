@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import jax
@@ -10,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mlip.graph import Graph
+from mlip.potential import Potential, Precision
 from mlip.settings import Settings
 
 
@@ -37,9 +39,7 @@ class LennardJones(nnx.Module):
         self.epsilon = nnx.Param(jnp.full((count,), config.epsilon, dtype))
         self.sigma = nnx.Param(jnp.full((count,), config.sigma, dtype))
 
-    def __call__(
-        self, graph: Graph, vectors: Float[Array, "B W 3"]
-    ) -> Float[Array, "N"]:
+    def __call__(self, graph: Graph, vectors: Float[Array, "B W 3"]) -> Float[Array, "N"]:
         """Interaction energy of each atom, eV."""
         squares = jnp.sum(vectors**2, axis=-1)
         squares = jnp.where(graph.edge_mask, squares, jnp.ones_like(squares))
@@ -58,3 +58,15 @@ class LennardJones(nnx.Module):
         smooth = (outer - squares) ** 2 * (outer + 2 * squares - 3 * inner) / (outer - inner) ** 3
         beyond = jnp.where(squares < outer, smooth, jnp.zeros_like(smooth))
         return jnp.where(squares < inner, jnp.ones_like(smooth), beyond)
+
+
+def lennard_jones_potential(
+    config: LennardJonesConfig,
+    *,
+    e0: Mapping[int, float] | None = None,
+    precision: Precision = "float64",
+) -> Potential:
+    """A `Potential` around `LennardJones`; E0 is zero unless given."""
+    model = LennardJones(config, dtype=jnp.dtype(precision))
+    values = e0 or dict.fromkeys(config.elements, 0.0)
+    return Potential(model, elements=config.elements, e0=values, precision=precision)
