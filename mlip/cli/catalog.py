@@ -62,15 +62,15 @@ VERBS = {
             "md",
             "molecular dynamics through ASE: NVE, NVT or NPT",
             (
-                "mlip md model=model.mlip structure=start.xyz md.ensemble=nvt md.temperature_k=300",
-                "mlip md --cfg model=model.mlip structure=start.xyz",
+                "mlip md model=model.mlip structure=start.xyz md.time=10",
+                "mlip md model=model.mlip structure=start.xyz md.ensemble=langevin md.temperature=600",
             ),
         ),
         Verb(
             "relax",
             "relax",
             "relax positions and, on request, the cell",
-            ("mlip relax model=model.mlip structure=start.xyz relax.cell=true",),
+            ("mlip relax model=model.mlip structure=start.cif relax.relax_cell=true",),
         ),
         Verb(
             "info",

@@ -1,12 +1,13 @@
 """From config groups, a config file and overrides to one composed dictionary, by Hydra.
 
-The order, later wins: the verb's primary config with its groups, the experiment, the config file
-given as a path, the `key=value` overrides. Whether a key exists is not decided here but by the
+The order, later wins: the verb's primary config with its groups, the experiment, the architecture
+of the saved model named by `init_from`, the config file given as a path, the `key=value` overrides. Whether a key exists is not decided here but by the
 typed settings (`mlip.cli.validate`), so that there is one place that knows the valid keys.
 """
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def compose(
     items = [*chosen, *read_overrides(overrides, groups)]
     config = _hydra_compose(config_name, [item for item in items if isinstance(item, Choice)])
     OmegaConf.set_struct(config, False)
+    _take_over_architecture(config, content, items)
     try:
         config.merge_with(OmegaConf.create(content))
         for item in items:
@@ -115,6 +117,39 @@ def _read_file(file: Path, groups: dict[str, str | None]) -> tuple[list[Override
         if group not in explicit and name in options(group):
             choices.append(Choice(group, str(name)))
     return choices, content
+
+
+def _take_over_architecture(
+    config: DictConfig, content: dict[str, Any], items: Sequence[Override]
+) -> None:
+    """With `init_from`, the architecture is that of the saved model unless keys are given."""
+    values = {item.key: item.value for item in items if isinstance(item, Value)}
+    path = values.get("init_from", content.get("init_from"))
+    if "init_from" not in config or not isinstance(path, str):
+        return
+    for item in items:
+        if isinstance(item, Choice) and item.group == "model" and "model" not in content:
+            raise MlipError(
+                f"model={item.option} and init_from={path} contradict each other: the weights fit "
+                "the saved model's architecture only; leave one of them out."
+            )
+    if Path(path).expanduser().is_file():
+        config["model"] = saved_architecture(Path(path).expanduser())
+
+
+def saved_architecture(path: Path) -> dict[str, Any]:
+    """The model config in a saved model.
+
+    Raises:
+        MlipError: if the file is damaged.
+    """
+    import yaml
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return dict(yaml.safe_load(archive.read("config.yaml")))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, yaml.YAMLError) as error:
+        raise MlipError(f"init_from={path} is not a saved model ({error}).") from error
 
 
 def _apply(config: DictConfig, item: Override) -> None:

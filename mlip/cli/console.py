@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,14 +16,15 @@ from rich.table import Table
 @cache
 def console() -> Console:
     """The one console; plain text when standard output is not a terminal."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
 def pairs_table(title: str, rows: Mapping[str, str]) -> Table:
     """Names and values in two columns."""
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-    table.add_column("", no_wrap=True)
-    table.add_column("")
+    table = Table(box=None, title=title, title_justify="left", title_style="bold")
+    table.show_header = False
+    table.add_column(no_wrap=True)
+    table.add_column()
     for name, value in rows.items():
         table.add_row(name, value)
     return table

@@ -1,0 +1,155 @@
+"""From settings to the objects they describe: data with its batches, and a model to train."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mlip.cli.console import console
+from mlip.errors import MlipError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flax import nnx
+
+    from mlip.data.dataset import Dataset, DatasetSettings
+    from mlip.data.pipeline import Batches
+    from mlip.data.statistics import Statistics
+    from mlip.settings import Settings
+
+
+class Data(NamedTuple):
+    """A data set ready for training.
+
+    Attributes:
+        dataset: structures, elements, E0.
+        config: the model's config, completed from the data.
+        e0: energy of the isolated atom of every element of the model, eV.
+        train: training batches.
+        valid: validation batches.
+    """
+
+    dataset: Dataset
+    config: Settings
+    e0: dict[int, float]
+    train: Batches
+    valid: Batches
+
+
+def load_and_check(settings: DatasetSettings, cutoff: float) -> Dataset:
+    """Load a data set, print what it is and where E0 comes from, and run the pre-flight check.
+
+    Raises:
+        MlipError: for data that cannot be read or should not be trained on.
+    """
+    from mlip.data.dataset import load_dataset
+    from mlip.data.preflight import preflight
+
+    dataset = load_dataset(settings)
+    console().print(repr(dataset))
+    for note in dataset.notes:
+        console().print(f"  {note}")
+    console().print(dataset.e0.table())
+    for line in preflight(dataset, cutoff).lines():
+        style = "yellow" if line.startswith("warning") else None
+        console().print(f"  {line}", style=style, markup=False)
+    return dataset
+
+
+def make_batches(
+    dataset: Dataset,
+    template: Settings,
+    *,
+    batch_size: int,
+    precision: str,
+    seed: int,
+    e0: dict[int, float] | None = None,
+) -> Data:
+    """Pack the data into batches and complete the model's config with what follows from them.
+
+    Args:
+        dataset: as loaded.
+        template: a model's config in which elements and statistics may be open.
+        batch_size: structures per step.
+        precision: "float32" or "float64".
+        seed: of the order of the data.
+        e0: energies for elements that the data do not contain, eV.
+    """
+    from mlip.data.pipeline import Batches
+    from mlip.data.statistics import compute_statistics
+
+    elements = template.elements or dataset.elements  # type: ignore[attr-defined]
+    energies = {**(e0 or {}), **dataset.e0.values}
+    common: dict[str, Any] = {
+        "cutoff": template.cutoff,  # type: ignore[attr-defined]
+        "elements": elements,
+        "e0": energies,
+        "batch_size": batch_size,
+        "dtype": precision,
+    }
+    train = Batches(dataset.train, **common, seed=seed)
+    valid = Batches(dataset.valid, **common, shuffle=False)
+    statistics = compute_statistics(dataset.train, train.neighbors, dataset.e0.values)
+    return Data(dataset, complete(template, elements, statistics), energies, train, valid)
+
+
+def complete(template: Settings, elements: tuple[int, ...], statistics: Statistics) -> Settings:
+    """The model's config with everything that was left open filled in from the data."""
+    from mlip.models import MODEL_CONFIGS
+
+    values = template.model_dump()
+    from_data = {"elements": elements, **statistics._asdict()}
+    filled = {
+        name: from_data[name] if value is None and name in from_data else value
+        for name, value in values.items()
+    }
+    return MODEL_CONFIGS[values["name"]](**filled)
+
+
+def new_model(config: Settings, *, seed: int, precision: str) -> nnx.Module:
+    """A freshly initialised model."""
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from mlip.models import build_model
+
+    return build_model(config, rngs=nnx.Rngs(seed), dtype=jnp.dtype(precision))
+
+
+def count_parameters(model: nnx.Module) -> int:
+    """Number of trainable numbers."""
+    import jax
+    from flax import nnx
+
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def continue_from(path: Path, config: Settings, *, precision: str) -> nnx.Module:
+    """The model of a saved potential, in the given precision.
+
+    Args:
+        path: `NAME.mlip`.
+        config: the config of this run, which must be that of the saved model.
+        precision: "float32" or "float64".
+
+    Raises:
+        MlipError: if the configs differ.
+    """
+    import jax
+    from flax import nnx
+
+    import mlip
+
+    saved = mlip.load(path)
+    before, now = saved.config.model_dump(), config.model_dump()
+    changed = [key for key in now if now[key] != before.get(key)]
+    if changed:
+        shown = "; ".join(f"{key} is {before.get(key)} there, {now[key]} here" for key in changed)
+        raise MlipError(
+            f"init_from={path}: the saved model has another architecture: {shown}. Leave these "
+            "keys of model out, and its architecture is used."
+        )
+    model = new_model(config, seed=0, precision=precision)
+    weights = nnx.state(saved.model, nnx.Param)
+    nnx.update(model, jax.tree.map(lambda value: value.astype(precision), weights))
+    return model

@@ -1,0 +1,45 @@
+"""`mlip evaluate`: errors of a saved potential on labelled structures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlip.cli.console import console
+from mlip.cli.run_folder import open_run_folder, write_config
+from mlip.cli.schema import EvaluateConfig
+
+if TYPE_CHECKING:
+    from mlip.data.structure import Structure
+
+
+def run(settings: EvaluateConfig) -> None:
+    """Evaluate, print the table and write evaluation, arrays and report."""
+    import mlip
+    from mlip import runtime
+    from mlip.reporting.report import write_report
+    from mlip.reporting.tables import print_error_table
+    from mlip.training.evaluate import evaluate_subsets
+
+    run_dir = settings.run.dir
+    open_run_folder(run_dir)
+    runtime.prepare(threads=settings.n_threads)
+    potential = mlip.load(settings.model)
+    console().print(f"{potential!r}; {runtime.summary()}", markup=False)
+    subsets = _structures(settings)
+    evaluation = evaluate_subsets(potential, subsets, settings.batch_size)
+    write_config(run_dir, settings)
+    evaluation.write(run_dir)
+    write_report(run_dir)
+    print_error_table(evaluation.summary, console())
+    console().print(f"written to {run_dir}: evaluation.json, predictions.npz, report.html")
+
+
+def _structures(settings: EvaluateConfig) -> dict[str, list[Structure]]:
+    """The labelled structures by subset."""
+    from mlip.data.dataset import load_dataset, read_frames
+
+    if settings.dataset is not None:
+        dataset = load_dataset(settings.dataset)
+        return {"valid": dataset.valid, **dataset.tests}
+    assert settings.data is not None
+    return {name: read_frames(file, settings.keys) for name, file in settings.data.items()}

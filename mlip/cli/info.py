@@ -1,0 +1,135 @@
+"""`mlip info`: what a saved potential or a model config is, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlip.cli.console import console, pairs_table
+from mlip.cli.schema import InfoConfig
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from mlip.settings import Settings
+
+
+def run(settings: InfoConfig) -> None:
+    """Print the description."""
+    from mlip import runtime
+
+    runtime.prepare(settings.precision, settings.n_threads)
+    if isinstance(settings.model, Path):
+        _describe_saved(settings.model)
+    else:
+        _describe_config(settings, settings.model)
+
+
+def _describe_config(settings: InfoConfig, template: Settings) -> None:
+    from mlip.cli.build import make_batches, new_model
+    from mlip.cli.costs import evaluation_cost, training_cost
+    from mlip.data.dataset import load_dataset
+
+    dataset = load_dataset(settings.dataset)
+    options = {"precision": settings.precision, "seed": 0}
+    data = make_batches(dataset, template, batch_size=settings.batch_size, **options)
+    single = make_batches(dataset, template, batch_size=1, **options).train.shapes[-1]
+    model = new_model(data.config, seed=0, precision=settings.precision)
+    _print_model(model, settings.precision, data.e0, dataset.e0.origin)
+    _print_parameters(model)
+    shape = data.train.shapes[-1]
+    rows = {
+        "data": f"{dataset!r}",
+        "batches": f"{data.train!r}",
+        "energy and forces, 1 structure": str(evaluation_cost(model, single, settings.precision)),
+        f"training step, {settings.batch_size} structures": str(
+            training_cost(model, shape, settings.precision)
+        ),
+    }
+    console().print(pairs_table("Expected cost", rows))
+
+
+def _describe_saved(path: Path) -> None:
+    import mlip
+    from mlip.cli.costs import evaluation_cost
+    from mlip.data.collate import BatchShape
+    from mlip.reporting.tables import print_error_table
+
+    potential = mlip.load(path)
+    metadata = potential.metadata
+    origin = str(metadata.get("e0_origin", "not recorded"))
+    _print_model(potential.model, potential.precision, potential.e0, origin)
+    _print_parameters(potential.model)
+    shapes = metadata.get("training", {}).get("shapes")
+    if shapes:
+        shape = BatchShape(**shapes[-1])
+        cost = str(evaluation_cost(potential.model, shape, potential.precision))
+        rows = {f"energy and forces, {shape.graphs} structures of its training data": cost}
+        console().print(pairs_table("Expected cost", rows))
+    _print_provenance(metadata)
+    if metadata.get("metrics"):
+        print_error_table(metadata["metrics"], console())
+
+
+def _print_model(
+    model: nnx.Module, precision: str, e0: Mapping[int, float], origin: str
+) -> None:
+    from ase.data import chemical_symbols
+
+    from mlip.cli.build import count_parameters
+
+    config = model.config
+    energies = ", ".join(f"{chemical_symbols[z]} {value:.4f}" for z, value in e0.items())
+    rows = {
+        "model": config.name,
+        "parameters": f"{count_parameters(model):,}",
+        "cutoff": f"{config.cutoff} Å",
+        "elements": " ".join(chemical_symbols[z] for z in config.elements),
+        "precision": precision,
+        "E0": f"{energies} eV ({origin})",
+        "operators": ", ".join(_operators(model)),
+    }
+    skipped = {"name", "elements", "cutoff"}
+    rows |= {key: str(v) for key, v in config.model_dump().items() if key not in skipped}
+    console().print(pairs_table("Model", rows))
+
+
+def _operators(model: nnx.Module) -> list[str]:
+    """Names of the tensor products in use: those of the messages and of the atoms."""
+    found = [
+        type(operator).__name__
+        for layer in getattr(model, "layers", [])
+        for operator in (getattr(layer, "convolution", None), getattr(layer, "product", None))
+        if operator is not None
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _print_parameters(model: nnx.Module) -> None:
+    rows = {part: f"{count:,}" for part, count in parameters_by_part(model).items()}
+    console().print(pairs_table("Parameters by part", rows))
+
+
+def parameters_by_part(model: nnx.Module) -> dict[str, int]:
+    """Numbers of trainable numbers, summed over the weights of one block: `layers.0.product`."""
+    from mlip.training.state import SplitModel
+
+    counts: dict[str, int] = {}
+    for name, value in SplitModel(model).params.items():
+        parts = name.split(".")
+        part = ".".join(parts[: 3 if len(parts) > 1 and parts[1].isdigit() else 1])
+        counts[part] = counts.get(part, 0) + value.size
+    return counts
+
+
+def _print_provenance(metadata: Mapping[str, Any]) -> None:
+    data, training = metadata.get("data", {}), metadata.get("training", {})
+    rows = {f"data {key}": str(value) for key, value in data.items()}
+    rows |= {
+        f"training {key}": f"{value:.4g}" if isinstance(value, float) else str(value)
+        for key, value in training.items()
+        if key != "shapes"
+    }
+    rows |= {f"version of {key}": str(v) for key, v in metadata.get("versions", {}).items()}
+    console().print(pairs_table("Provenance", rows))

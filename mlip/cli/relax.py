@@ -1,0 +1,29 @@
+"""`mlip relax`: relax a structure with a saved potential."""
+
+from __future__ import annotations
+
+from mlip.cli.console import console
+from mlip.cli.run_folder import open_run_folder, write_config
+from mlip.cli.schema import RelaxConfig
+from mlip.cli.structures import read_structure
+
+
+def run(settings: RelaxConfig) -> int:
+    """Relax and write the result into the run folder.
+
+    Returns:
+        0 if the relaxation converged, else 1.
+    """
+    import mlip
+    from mlip import runtime
+    from mlip.simulation.relax import run_relax
+
+    run_dir = settings.run.dir
+    open_run_folder(run_dir)
+    runtime.prepare(threads=settings.n_threads)
+    atoms = read_structure(settings.structure, settings.index)
+    potential = mlip.load(settings.model)
+    console().print(f"{potential!r}; {runtime.summary()}", markup=False)
+    write_config(run_dir, settings)
+    result = run_relax(atoms, potential, settings.relax, run_dir, console=console())
+    return 0 if result.converged else 1

@@ -1,0 +1,37 @@
+"""Reading the one structure that dynamics or a relaxation starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlip.errors import MlipError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def read_structure(path: Path, index: int) -> Atoms:
+    """One frame of a file in any format that ASE knows.
+
+    Args:
+        path: the file.
+        index: which frame; negative from the end.
+
+    Raises:
+        MlipError: if the file cannot be read or has no such frame.
+    """
+    from ase.io import read
+    from ase.io.formats import UnknownFileTypeError
+
+    try:
+        atoms = read(path, index=index)
+    except IndexError as error:
+        raise MlipError(f"{path} has no frame {index}; choose another index.") from error
+    except UnknownFileTypeError as error:
+        raise MlipError(
+            f"{path}: ASE does not know this kind of file; expected for example .xyz or .cif."
+        ) from error
+    except Exception as error:  # ASE's many readers raise whatever a malformed file makes them
+        raise MlipError(f"{path} cannot be read as a structure: {error}.") from error
+    return atoms

@@ -1,0 +1,154 @@
+"""Timing training steps and ASE steps in this process: warm up, block until done, take medians."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from itertools import count
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from mlip.cli.build import Data
+from mlip.data.pipeline import Batch, Batches
+from mlip.data.structure import Structure
+from mlip.potential import Potential
+from mlip.runtime import Precision
+from mlip.training.loss import LossSettings
+from mlip.training.optimizer import OptimizerSettings, build_optimizer
+from mlip.training.state import SplitModel, initial_state
+from mlip.training.step import Compilation, Steps
+
+WARM_UP = 5  # steps before the first that counts
+EMA_DECAY = 0.99
+LEARNING_RATE = 1e-4  # small: the weights shall stay in a sound region while steps are timed
+MOVE = 0.01  # Å, how far atoms move between ASE steps
+
+
+class Times(NamedTuple):
+    """Times of repeated steps, ms.
+
+    Attributes:
+        median: of all.
+        spread: first and third quartile.
+    """
+
+    median: float
+    spread: tuple[float, float]
+
+
+class Timing(NamedTuple):
+    """Result of timing one kind of step.
+
+    Attributes:
+        step: its times.
+        compile_s: tracing and compiling, all shapes.
+        num_compilations: programs compiled.
+        atoms_per_s: real atoms per second.
+    """
+
+    step: Times
+    compile_s: float
+    num_compilations: int
+    atoms_per_s: float
+
+
+def time_training_steps(
+    model: nnx.Module,
+    batches: Batches,
+    optimizer: OptimizerSettings,
+    loss: LossSettings,
+    steps: int,
+) -> Timing:
+    """Time full training steps: loss, gradient, optimiser, weight average.
+
+    Args:
+        model: with initial weights; not changed.
+        batches: training data; every shape is compiled before the timing.
+        optimizer: the optimiser.
+        loss: the loss; a weight of zero leaves the term out.
+        steps: number of timed steps.
+    """
+    split = SplitModel(model)
+    transform = build_optimizer(optimizer, split.decay_mask(model))
+    compilations: list[Compilation] = []
+    program = Steps(
+        split, transform, loss, EMA_DECAY, lambda function, shape: None, compilations.append
+    )
+    state = initial_state(split.params, transform)
+    weights = loss.weights._replace(**{k: None for k, v in loss.weights._asdict().items() if not v})
+    seconds, atoms = [], []
+    for number, batch in enumerate(_forever(batches)):
+        start = time.perf_counter()
+        state, metrics = program.train(state, batch.graph, batch.labels, LEARNING_RATE, weights)
+        jax.block_until_ready(state)
+        elapsed = time.perf_counter() - start
+        if number < WARM_UP or len(compilations) < len(batches.shapes) and number < len(batches):
+            continue
+        seconds.append(elapsed)
+        atoms.append(int(np.sum(batch.graph.node_mask)))
+        if len(seconds) == steps:
+            break
+    return Timing(
+        _times(seconds),
+        sum(compilation.seconds for compilation in compilations),
+        len(compilations),
+        float(np.mean(atoms) / np.median(seconds)),
+    )
+
+
+def time_ase_steps(
+    model: nnx.Module, data: Data, structure: Structure, precision: Precision, steps: int
+) -> Timing:
+    """Time energy and forces of one structure through ASE, its atoms moving between the steps.
+
+    Args:
+        model: the model.
+        data: gives elements and E0.
+        structure: the structure.
+        precision: of the model.
+        steps: number of timed steps.
+    """
+    from ase import Atoms
+
+    elements = data.config.elements  # type: ignore[attr-defined]
+    potential = Potential(model, elements=elements, e0=data.e0, precision=precision)
+    atoms = Atoms(
+        structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc
+    )
+    atoms.calc = calculator = potential.calculator()
+    random = np.random.default_rng(0)
+    seconds = []
+    for number in range(WARM_UP + steps):
+        atoms.positions = structure.positions + random.normal(scale=MOVE, size=(len(atoms), 3))
+        start = time.perf_counter()
+        atoms.get_potential_energy()
+        atoms.get_forces()
+        if number >= WARM_UP:
+            seconds.append(time.perf_counter() - start)
+    return Timing(
+        _times(seconds),
+        sum(compilation.seconds for compilation in calculator.compilations),
+        len(calculator.compilations),
+        float(len(atoms) / np.median(seconds)),
+    )
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def _forever(batches: Batches) -> Iterator[Batch]:
+    for epoch in count():
+        yield from batches.epoch(epoch)
+
+
+def _times(seconds: list[float]) -> Times:
+    low, median, high = 1000.0 * np.quantile(seconds, [0.25, 0.5, 0.75])
+    return Times(float(median), (float(low), float(high)))

@@ -1,0 +1,180 @@
+"""`mlip train`: data, model, training, and what is left in the run folder afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlip.cli.build import (
+    Data,
+    continue_from,
+    count_parameters,
+    load_and_check,
+    make_batches,
+    new_model,
+)
+from mlip.cli.console import console
+from mlip.cli.provenance import versions
+from mlip.cli.run_folder import has_checkpoints, open_run_folder, write_config
+from mlip.cli.schema import TrainConfig
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from mlip.training.run import FitResult
+
+PRODUCTS = ("model.mlip", "evaluation.json", "predictions.npz", "report.html")
+
+
+def run(settings: TrainConfig) -> int:
+    """Train, or resume, and write model, evaluation and report into the run folder.
+
+    Returns:
+        0, or 128 + the signal's number when stopped by one.
+    """
+    from mlip import runtime
+    from mlip.training.interrupt import Interrupted
+    from mlip.training.loop import fit
+
+    run_dir, trainer = settings.run.dir, settings.trainer
+    open_run_folder(run_dir, resume=settings.resume)
+    runtime.prepare(trainer.precision, settings.n_threads)
+    console().print(f"run folder {run_dir}; {runtime.summary()}", markup=False)
+    data, model = _prepare(settings)
+    if not has_checkpoints(run_dir):
+        write_config(run_dir, settings)
+    try:
+        result = fit(
+            model,
+            data.train,
+            data.valid,
+            trainer=trainer,
+            loss=settings.loss,
+            optimizer=settings.optimizer,
+            schedule=settings.schedule,
+            run_dir=run_dir,
+            settings=_shared_by_resumed_runs(settings, data),
+        )
+    except Interrupted as stop:
+        console().print(stop.message, markup=False)
+        return int(stop.code or 0)
+    write_config(run_dir, settings)
+    if result.timing.train_step_ms is None and all((run_dir / p).is_file() for p in PRODUCTS):
+        console().print(f"{run_dir} holds the finished run; nothing was left to do.")
+        _print_errors(run_dir, json.loads((run_dir / "evaluation.json").read_text()))
+        return 0
+    _finish(settings, data, result)
+    return 0
+
+
+def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module]:
+    """Data and a model with initial weights, told to the user."""
+    trainer, template = settings.trainer, settings.model
+    dataset = load_and_check(settings.dataset, template.cutoff)
+    base_e0: dict[int, float] = {}
+    if settings.init_from is not None:
+        import mlip
+
+        base_e0 = mlip.load(settings.init_from).e0
+    data = make_batches(
+        dataset,
+        template,
+        batch_size=trainer.batch_size,
+        precision=trainer.precision,
+        seed=trainer.seed,
+        e0=base_e0,
+    )
+    if settings.init_from is None:
+        model = new_model(data.config, seed=trainer.seed, precision=trainer.precision)
+    else:
+        model = continue_from(settings.init_from, data.config, precision=trainer.precision)
+        console().print(f"weights of {settings.init_from}", markup=False)
+    console().print(
+        f"{template.name} with {count_parameters(model):,} parameters, cutoff {template.cutoff} Å, "
+        f"{trainer.precision}; {data.train!r}",
+        markup=False,
+    )
+    return data, model
+
+
+def _shared_by_resumed_runs(settings: TrainConfig, data: Data) -> dict[str, Any]:
+    """What a resumed run must agree on besides the training settings."""
+    return {
+        "model": data.config.model_dump(mode="json"),
+        "data": {
+            "training structures": data.dataset.fingerprint,
+            "validation structures": len(data.dataset.valid),
+            "e0": {str(number): value for number, value in data.e0.items()},
+        },
+        "init_from": str(settings.init_from) if settings.init_from else None,
+    }
+
+
+def _finish(settings: TrainConfig, data: Data, result: FitResult) -> None:
+    """Save the model, evaluate it on the named subsets and write the report."""
+    from mlip.io.saved_model import save
+    from mlip.potential import Potential
+    from mlip.reporting.report import write_report
+    from mlip.training.evaluate import evaluate_subsets
+
+    run_dir, dataset = settings.run.dir, data.dataset
+    potential = Potential(
+        result.model,
+        elements=data.config.elements,  # type: ignore[attr-defined]
+        e0=data.e0,
+        precision=settings.trainer.precision,
+        metadata=_metadata(settings, data, result),
+    )
+    save(potential, run_dir / "model.mlip")  # before the evaluation, so that it cannot be lost
+    evaluation = evaluate_subsets(potential, {"valid": dataset.valid, **dataset.tests})
+    evaluation.write(run_dir)
+    potential.metadata["metrics"] = evaluation.summary
+    save(potential, run_dir / "model.mlip")
+    write_report(run_dir)
+    console().print(_summary(result), markup=False)
+    _print_errors(run_dir, evaluation.summary)
+
+
+def _metadata(settings: TrainConfig, data: Data, result: FitResult) -> dict[str, Any]:
+    """Provenance kept in the saved model."""
+    timing = result.timing
+    return {
+        "training_config": settings.model_dump(mode="json"),
+        "data": {
+            "name": settings.dataset.name,
+            "fingerprint": data.dataset.fingerprint,
+            "num_structures": {n: len(found) for n, found in data.dataset.subsets.items()},
+        },
+        "e0_origin": data.dataset.e0.origin,
+        "versions": versions(),
+        "training": {
+            "steps": result.step,
+            "epochs": result.epoch,
+            "stopped_by": result.stopped_by,
+            "best_step": result.best_step,
+            "seconds": timing.seconds,
+            "train_step_ms": timing.train_step_ms,
+            "compile_seconds": timing.compile_seconds,
+            "num_compilations": len(result.compilations),
+            "padding_share": data.train.padding_share,
+            "shapes": [shape._asdict() for shape in data.train.shapes],
+        },
+    }
+
+
+def _summary(result: FitResult) -> str:
+    timing = result.timing
+    step = f", {timing.train_step_ms:.0f} ms a step" if timing.train_step_ms else ""
+    return (
+        f"trained {result.epoch} epochs, {result.step} steps in {timing.seconds / 60:.1f} min"
+        f"{step}; {len(result.compilations)} compilations in {timing.compile_seconds:.0f} s; "
+        f"stopped by {result.stopped_by}"
+    )
+
+
+def _print_errors(run_dir: Path, errors: dict[str, Any]) -> None:
+    from mlip.reporting.tables import print_error_table
+
+    print_error_table(errors, console())
+    console().print(f"model, errors and report: {run_dir}/model.mlip, evaluation.json, report.html")

@@ -1,0 +1,147 @@
+import pytest
+import yaml
+
+from mlip.cli.catalog import VERBS, active_groups, config_dir, options
+from mlip.cli.compose import compose
+from mlip.cli.schema import SCHEMAS
+from mlip.cli.validate import known_keys, validate
+from mlip.errors import MlipError
+
+NEEDED = {  # what a user must give before a config is complete
+    "train": ["dataset.train=train.xyz"],
+    "3bpa": ["dataset.root=somewhere"],
+}
+
+
+FROM_DATA = ("model.elements", "model.avg_num_neighbors", "model.scale", "model.shift")
+
+
+def flat(tree, prefix=""):
+    for key, value in tree.items():
+        yield prefix + str(key)
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+
+
+def test_groups_experiment_and_overrides_in_that_order():
+    config = compose("train", ["experiment=quickstart", "model.channels=48"])
+    assert config["dataset"]["name"] == "quickstart"
+    assert config["run"] == {"name": "quickstart", "dir": "runs/quickstart"}
+    assert config["model"]["channels"] == 48
+    assert config["trainer"]["max_epochs"] is None
+
+
+def test_run_name_follows_data_and_model_without_an_experiment():
+    config = compose("train", ["dataset=3bpa", "model=mace_small"])
+    assert config["run"] == {"name": "3bpa-mace", "dir": "runs/3bpa-mace"}
+    assert compose("train", ["run.name=mine"])["run"]["dir"] == "runs/mine"
+
+
+def test_group_option_beats_the_experiment():
+    config = compose("train", ["experiment=quickstart", "schedule=plateau"])
+    assert config["schedule"]["name"] == "plateau"
+
+
+@pytest.mark.parametrize("group", sorted(active_groups("train")))
+def test_every_option_of_every_group_is_valid(group):
+    for option in options(group):
+        overrides = [f"{group}={option}", *NEEDED.get(option, [])]
+        if group not in ("dataset", "experiment") or option == "extxyz":
+            overrides += NEEDED["train"]
+        validate(SCHEMAS["train"], compose("train", overrides))
+
+
+def written_keys(config_name):
+    """The keys in the config files of a verb."""
+    yield from flat(yaml.safe_load((config_dir() / f"{config_name}.yaml").read_text()))
+    for group in active_groups(config_name):
+        for path in (config_dir() / group).glob("*.yaml"):
+            text = path.read_text()
+            first = text.splitlines()[0]
+            package = first.removeprefix("# @package ") if "@package" in first else group
+            prefix = "" if package == "_global_" else f"{package}."
+            yield from (package, *flat(yaml.safe_load(text), prefix))
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)
+def test_every_key_of_the_schema_stands_in_a_config_file(verb):
+    """So that a reader of `configs/` sees all there is to set."""
+    missing = set(known_keys(SCHEMAS[verb.name])) - set(written_keys(verb.config_name))
+    rarely_needed = ("trainer.second_stage.", "dataset.preflight", *FROM_DATA)
+    missing = {key for key in missing if not key.startswith(rarely_needed)}
+    assert not missing
+
+
+def test_file_is_merged_over_groups_and_under_overrides(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text("model: {channels: 24}\ntrainer: {max_epochs: 7, batch_size: 2}\n")
+    config = compose("train", ["trainer.max_epochs=5"], file)
+    assert config["model"]["channels"] == 24
+    assert config["model"]["lmax"] == 3
+    assert config["trainer"]["max_epochs"] == 5
+    assert config["trainer"]["batch_size"] == 2
+
+
+def test_file_may_choose_groups_by_a_defaults_list_or_by_name(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text("defaults:\n  - override /model: mace_large\n  - dataset: 3bpa\n  - _self_\n")
+    config = compose("train", [], file)
+    assert config["model"]["channels"] == 128
+    assert config["dataset"]["name"] == "3bpa"
+    file.write_text("schedule: {name: plateau, patience: 3}\n")
+    schedule = compose("train", [], file)["schedule"]
+    assert schedule["patience"] == 3
+    assert "end_factor" not in schedule
+
+
+def test_resolved_config_read_back_gives_the_same_settings(tmp_path):
+    from mlip.cli.render import to_yaml
+
+    overrides = ["experiment=quickstart", "schedule=exponential", "optimizer.lr=2.5e-5"]
+    settings = validate(SCHEMAS["train"], compose("train", overrides))
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml(settings))
+    again = validate(SCHEMAS["train"], compose("train", [], file))
+    assert again == settings
+
+
+def test_info_takes_an_architecture_or_a_file():
+    assert compose("info", ["model=mace_small"])["model"]["channels"] == 32
+    assert compose("info", ["model=a/model.mlip"])["model"] == "a/model.mlip"
+
+
+def test_folders_of_other_verbs_are_named_after_their_input():
+    config = compose("evaluate", ["model=runs/water/model.mlip", "data=test.xyz"])
+    assert config["run"]["dir"] == "runs/evaluate-water"
+    assert compose("md", ["structure=start.xyz"])["run"]["name"] == "md-start"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: [unclosed", "not valid YAML"),
+        ("- a list", "holds no keys"),
+        ("defaults: [modle: mace]", "'modle' is not a config group.*Did you mean model"),
+        ("defaults: [model]", "expected 'group: option'"),
+        ("defaults: [model: mcae]", "Did you mean mace"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, text, message):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(MlipError, match=message):
+        compose("train", [], file)
+
+
+def test_config_files_are_valid_yaml_without_repeated_keys():
+    class Strict(yaml.SafeLoader):
+        pass
+
+    def mapping(loader, node):
+        keys = [loader.construct_object(key) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), keys
+        return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+    Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    for path in config_dir().rglob("*.yaml"):
+        yaml.load(path.read_text(), Strict)

@@ -1,0 +1,140 @@
+"""Every verb from end to end on a tiny data set, as a user would run it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+import mlip
+from mlip.cli.main import main
+from tests.cli.conftest import TINY
+
+
+def test_train_leaves_a_complete_run_folder(trained):
+    for name in ("config.yaml", "metrics.jsonl", "metrics.csv", "model.mlip", "report.html"):
+        assert (trained / name).stat().st_size > 0
+    evaluation = json.loads((trained / "evaluation.json").read_text())
+    assert set(evaluation) == {"valid", "hot"}
+    assert evaluation["hot"]["num_structures"] == 6
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["model"]["channels"] == 4
+
+
+def test_saved_model_knows_where_it_comes_from(trained):
+    metadata = mlip.load(trained / "model.mlip").metadata
+    assert metadata["training_config"]["model"]["channels"] == 4
+    assert len(metadata["data"]["fingerprint"]) == 64
+    assert metadata["metrics"] == json.loads((trained / "evaluation.json").read_text())
+    assert metadata["versions"]["jax-mlip"] == mlip.__version__
+    assert "atoms.xyz" in metadata["e0_origin"]
+
+
+def test_finished_run_is_not_done_again(trained, train_words, capsys):
+    before = (trained / "model.mlip").stat().st_mtime_ns
+    assert main([*train_words, f"run.dir={trained}"]) == 0
+    assert "nothing was left to do" in capsys.readouterr().out
+    assert (trained / "model.mlip").stat().st_mtime_ns == before
+
+
+def test_same_folder_goes_on_when_asked_for_more(train_words, tmp_path, capsys):
+    words = [*train_words, f"run.dir={tmp_path}"]
+    assert main([*words, "trainer.max_epochs=1"]) == 0
+    assert main([*words, "trainer.max_epochs=2"]) == 0
+    assert "Resuming from the checkpoint" in capsys.readouterr().out
+    metadata = mlip.load(tmp_path / "model.mlip").metadata
+    assert metadata["training"]["epochs"] == 2
+
+
+def test_evaluate_agrees_with_the_evaluation_after_training(
+    trained, data_folder, tmp_path, capsys
+):
+    words = ["evaluate", f"model={trained}/model.mlip", f"run.dir={tmp_path}"]
+    assert main([*words, f"data={data_folder}/test.xyz"]) == 0
+    assert "meV/Å" in capsys.readouterr().out
+    found = json.loads((tmp_path / "evaluation.json").read_text())["test"]
+    before = json.loads((trained / "evaluation.json").read_text())["hot"]
+    assert found["forces_rmse_mev_per_a"] == pytest.approx(before["forces_rmse_mev_per_a"])
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_md_and_relax_write_their_folders(trained, data_folder, tmp_path):
+    common = [f"model={trained}/model.mlip", f"structure={data_folder}/start.xyz"]
+    md = [f"run.dir={tmp_path}/md", "md.steps=5", "md.temperature=10"]
+    assert main(["md", *common, *md]) == 0
+    assert (tmp_path / "md" / "trajectory.xyz").is_file()
+    code = main(["relax", *common, f"run.dir={tmp_path}/relax", "relax.max_steps=2"])
+    written = {path.name for path in (tmp_path / "relax").iterdir()}
+    assert ("relaxed.xyz" in written) == (code == 0)
+    assert yaml.safe_load((tmp_path / "relax" / "config.yaml").read_text())["relax"]
+
+
+def test_info_describes_saved_model_and_config(trained, data_folder, capsys):
+    assert main(["info", f"model={trained}/model.mlip"]) == 0
+    saved = capsys.readouterr().out
+    data = [
+        "dataset=extxyz",
+        f"dataset.root={data_folder}",
+        "dataset.train=train.xyz",
+        "dataset.isolated_atoms=atoms.xyz",
+    ]
+    assert main(["info", TINY[0], *data]) == 0
+    config = capsys.readouterr().out
+    count = f"{mlip.load(trained / 'model.mlip').num_parameters:,}"
+    for text in (saved, config):
+        for expected in (count, "4.0 Å", "H O", "float32", "GFLOP", "isolated atoms"):
+            assert expected in text
+    assert "fingerprint" in saved
+
+
+def test_benchmark_writes_every_number(data_folder, tmp_path):
+    words = ["benchmark", "model", TINY[0], "steps=5", f"run.dir={tmp_path}", "dataset=extxyz"]
+    words += [f"dataset.root={data_folder}", "dataset.train=train.xyz"]
+    assert main([*words, "dataset.isolated_atoms=atoms.xyz"]) == 0
+    results = json.loads((tmp_path / "benchmark.json").read_text())
+    for key in ("train_step_ms", "ase_step_ms", "compile_s", "atoms_per_s", "peak_memory_mb"):
+        assert results[key] > 0
+    assert results["num_compilations"] >= 1
+    assert 0 <= results["padding_share"] < 1
+    assert results["num_parameters"] > 0
+
+
+def test_fine_tuning_starts_from_the_saved_weights(trained, train_words, tmp_path):
+    words = [word for word in train_words if not word.startswith("model=")]
+    words += [f"init_from={trained}/model.mlip", f"run.dir={tmp_path}"]
+    # A vanishing learning rate shows where the training started.
+    assert main([*words, "optimizer.lr=1e-12", "trainer.max_epochs=1"]) == 0
+    before = np.load(trained / "predictions.npz")["hot/forces"]
+    after = np.load(tmp_path / "predictions.npz")["hot/forces"]
+    np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+def test_init_from_and_another_architecture_contradict(trained, train_words, tmp_path, capsys):
+    words = [word for word in train_words if not word.startswith("model=")]
+    words += [f"init_from={trained}/model.mlip", f"run.dir={tmp_path}"]
+    assert main([*words, "model=mace_large"]) == 2
+    assert "contradict" in capsys.readouterr().err
+    assert main([*words, "model.channels=8"]) == 2
+    assert "channels is 4 there, 8 here" in capsys.readouterr().err
+
+
+def test_cfg_prints_what_would_run_and_runs_nothing(train_words, tmp_path, capsys):
+    assert main([*train_words, "--cfg", "job", f"run.dir={tmp_path}/new"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["trainer"]["batch_size"] == 4
+    assert not (tmp_path / "new").exists()
+
+
+def test_console_entry_in_a_process_of_its_own(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "mlip.cli.main", "train", "model.chanels=3"],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Did you mean model.channels?" in done.stderr
+    assert "Traceback" not in done.stderr
