@@ -32,7 +32,6 @@ MAX_MARKERS = 2000
 def plot_parity(
     path: Path,
     subsets: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    quantity: str,
     unit: str,
     error_unit: str,
     error_factor: float = 1.0,
@@ -42,16 +41,14 @@ def plot_parity(
     Args:
         path: PNG to write.
         subsets: name to (reference, predicted), both of shape (n,), in `unit`.
-        quantity: what is plotted, for the axis labels.
         unit: unit of the axes.
         error_unit: unit of the errors.
         error_factor: from `unit` to `error_unit`.
     """
-    columns = min(3, max(2, len(subsets)))
+    columns = max(2, len(subsets)) if len(subsets) <= 4 else 3
     rows = -(-len(subsets) // columns)
-    figure, axes = new_figure(
-        (4.6 if columns == 3 else 6.0) * rows, 2 * rows, columns, height_ratios=(3, 1.3) * rows
-    )
+    height = {2: 6.0, 3: 4.6, 4: 3.9}[columns]
+    figure, axes = new_figure(height * rows, 2 * rows, columns, height_ratios=(3, 1.3) * rows)
     used = []
     for index, (name, (reference, predicted)) in enumerate(subsets.items()):
         row, column = divmod(index, columns)
@@ -70,9 +67,10 @@ def plot_parity(
         )
         top.set_title(name, fontweight="bold")
         top.tick_params(labelbottom=False)
-        top.set_ylabel(f"predicted ({unit})")
-        bottom.set_xlabel(f"reference {quantity} ({unit})")
-        bottom.set_ylabel(f"error ({error_unit})")
+        bottom.set_xlabel(f"reference ({unit})")
+        if column == 0:
+            top.set_ylabel(f"predicted ({unit})")
+            bottom.set_ylabel(f"error ({error_unit})")
     for ax in axes:
         if ax not in used:
             ax.remove()

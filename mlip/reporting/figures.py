@@ -91,7 +91,7 @@ def plot_learning_curves(
                 color=MUTED,
             )
         _log_if_positive(ax, np.concatenate([curve.values for curve in curves.values()]))
-        ax.set_xlabel("epoch" if axis == "epochs" else "training time (min)")
+        _label_position(ax, axis)
         ax.set_ylabel(label)
         legend(ax)
     hide_unused(axes, len(panels))
@@ -116,7 +116,7 @@ def plot_timing(path: Path, panels: Mapping[str, Curve]) -> Path:
         ax.axhline(median, color=PALETTE[1], linewidth=1.2, linestyle="--")
         annotate(ax, f"median {median:.3g} {label.partition('(')[2].rstrip(')')}")
         ax.set_ylim(0, top)
-        ax.set_xlabel("epoch")
+        _label_position(ax, "epochs")
         ax.set_ylabel(label)
     hide_unused(axes, len(panels))
     return save_figure(figure, path)
@@ -147,6 +147,13 @@ def plot_energy_drift(
     ax.set_ylabel("E(t) − E(0) (meV/atom)")
     legend(ax, loc="upper right")
     return save_figure(figure, path)
+
+
+def _label_position(ax: Axes, axis: Literal["epochs", "minutes"]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_xlabel("epoch" if axis == "epochs" else "training time (min)")
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=axis == "epochs"))
 
 
 def _marker(values: np.ndarray) -> str | None:

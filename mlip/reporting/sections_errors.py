@@ -54,9 +54,7 @@ def parity_section(run: RunFolder, figures: Path) -> list[str]:
     parts = []
     energies, forces, stresses = energy_pairs(run), force_pairs(run), _stress_pairs(run)
     if energies:
-        path = plot_parity(
-            figures / "parity_energy.png", energies, "energy", "meV/atom", "meV/atom"
-        )
+        path = plot_parity(figures / "parity_energy.png", energies, "meV/atom", "meV/atom")
         parts.append(
             html.figure(
                 path,
@@ -66,14 +64,14 @@ def parity_section(run: RunFolder, figures: Path) -> list[str]:
             )
         )
     if forces:
-        path = plot_parity(figures / "parity_forces.png", forces, "force", "eV/Å", "meV/Å", 1e3)
+        path = plot_parity(figures / "parity_forces.png", forces, "eV/Å", "meV/Å", 1e3)
         parts.append(
             html.figure(
                 path, f"Force components, and below predicted minus reference. {DENSITY_NOTE}"
             )
         )
     if stresses:
-        path = plot_parity(figures / "parity_stress.png", stresses, "stress", "meV/Å³", "meV/Å³")
+        path = plot_parity(figures / "parity_stress.png", stresses, "meV/Å³", "meV/Å³")
         parts.append(html.figure(path, f"Stress components, tensile positive. {DENSITY_NOTE}"))
     return parts or [html.paragraph("predictions.npz holds no labelled value.", "missing")]
 

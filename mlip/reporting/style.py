@@ -83,7 +83,7 @@ def annotate(ax: Axes, text: str) -> None:
         transform=ax.transAxes,
         va="top",
         ha="left",
-        fontsize=9,
+        fontsize=8.5,
         color=INK,
         linespacing=1.4,
         bbox={"facecolor": "white", "edgecolor": GRID, "boxstyle": "round,pad=0.4", "alpha": 0.9},

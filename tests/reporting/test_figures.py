@@ -20,20 +20,20 @@ def test_energy_drift_of_a_constant_energy(tmp_path):
 
 def test_parity_of_a_single_perfect_value(tmp_path):
     value = np.array([0.5])
-    assert plot_parity(tmp_path / "p.png", {"a": (value, value)}, "x", "eV", "eV").exists()
+    assert plot_parity(tmp_path / "p.png", {"a": (value, value)}, "eV", "eV").exists()
 
 
 def test_many_points_are_drawn_as_a_density(tmp_path):
     values = np.random.default_rng(0).normal(size=3000)
-    path = plot_parity(tmp_path / "p.png", {"a": (values, values + 0.1)}, "x", "eV", "eV")
+    path = plot_parity(tmp_path / "p.png", {"a": (values, values + 0.1)}, "eV", "eV")
     assert path.exists()
 
 
 def test_parity_of_more_subsets_than_a_row_holds(tmp_path):
     values = np.linspace(-1, 1, 5)
     subsets = {f"set {i}": (values, values + 0.1 * i) for i in range(4)}
-    small = plot_parity(tmp_path / "one.png", {"a": (values, values)}, "x", "eV", "eV")
-    large = plot_parity(tmp_path / "four.png", subsets, "x", "eV", "eV")
+    small = plot_parity(tmp_path / "one.png", {"a": (values, values)}, "eV", "eV")
+    large = plot_parity(tmp_path / "four.png", subsets, "eV", "eV")
     assert large.stat().st_size > small.stat().st_size
 
 
