@@ -6,7 +6,7 @@
 Every trajectory starts from the relaxed molecule, is scattered over its torsions by a hot run, then
 equilibrated at its own temperature, and belongs to one subset only: training, validation and
 test frames never share a trajectory. Labels are computed anew, with tight convergence, at exactly
-the coordinates that are written. Runs for about 15 minutes on two cores.
+the coordinates that are written. Runs for 20 to 45 minutes on two cores.
 """
 
 from __future__ import annotations
