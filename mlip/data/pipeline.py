@@ -79,7 +79,7 @@ class Batches:
         if not structures:
             raise MlipError("no structures to make batches of.")
         for structure in structures:
-            species_index(structure, elements)
+            species_index(structure, elements)  # raises for an unknown element
         self.structures = structures
         self.neighbors = [neighbor_list(structure, cutoff) for structure in structures]
         self._elements = tuple(elements)
