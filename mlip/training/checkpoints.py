@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Mapping
@@ -46,8 +48,8 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int, notify: Callable[[str], None]) -> None:
         self.folder = folder.resolve()
         self._notify = notify
-        # Orbax tells of every save at level INFO and warns of single-process use.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax logs every save, and errors with a traceback: here they are raised, in one sentence.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=True, cleanup_tmp_directories=True
         )
@@ -146,8 +148,9 @@ class Checkpoints:
         shutil.rmtree(target, ignore_errors=True)
         (self.folder / str(step)).rename(target)
         self._manager.reload()
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
-        self._notify(f"Checkpoint {step} is damaged and skipped (kept as {target.name}): {reason}")
+        self._notify(
+            f"Checkpoint {step} is damaged and skipped (kept as {target.name}): {_reason(error)}."
+        )
 
     def _check_settings(
         self, saved: Saved, settings: Mapping[str, Any], may_change: set[str]
@@ -172,11 +175,10 @@ class Checkpoints:
     def _unwritable(self, error: Exception) -> MlipError:
         steps = self._manager.all_steps()
         kept = f"the last good one is of step {max(steps)}" if steps else "there is none yet"
-        first_line = str(error).strip().splitlines()[0][:300] if str(error).strip() else ""
         return MlipError(
-            f"a checkpoint could not be written to {self.folder}: {first_line or repr(error)}; "
-            f"{kept}. {self._free_space()}Make room or correct the permissions and start the same "
-            "command again: it resumes."
+            f"a checkpoint could not be written to {self.folder}: {_reason(error)}; {kept}. "
+            f"{self._free_space()}Make room or correct the permissions and start the same command "
+            "again: it resumes."
         )
 
     def _free_space(self) -> str:
@@ -196,6 +198,15 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return flat
+
+
+def _reason(error: Exception) -> str:
+    """The operating system's reason where there is one, else the first line of the message."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code is not None:
+        return os.strerror(int(code.group(1)))
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else repr(error)
 
 
 def _checksum(array: np.ndarray) -> int:

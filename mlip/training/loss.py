@@ -68,7 +68,7 @@ class LossMetrics(NamedTuple):
         forces_count: labelled components.
         stress: sum of squared stress components, (eV/Å³)².
         stress_count: labelled components.
-        bad: structures with a residual that is not finite.
+        bad: structures with a residual whose square is not finite.
     """
 
     structures: Float[Array, ""]
@@ -154,6 +154,6 @@ def _penalty(residual: Array, settings: LossSettings) -> Array:
 def _bad_structures(
     energy: Float[Array, "G"], forces: Float[Array, "N 3"], graph: Graph
 ) -> Bool[Array, "G"]:
-    bad_atoms = jnp.any(~jnp.isfinite(forces), axis=1).astype(jnp.int32)
+    bad_atoms = jnp.any(~jnp.isfinite(forces**2), axis=1).astype(jnp.int32)
     count = jax.ops.segment_sum(bad_atoms, graph.node_graph, graph.num_graphs)
-    return graph.graph_mask & (~jnp.isfinite(energy) | (count > 0))
+    return graph.graph_mask & (~jnp.isfinite(energy**2) | (count > 0))

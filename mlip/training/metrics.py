@@ -20,6 +20,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -136,7 +137,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
+        with suppress(OSError):  # what could not be written has been told by `write`
+            self._file.close()
         if self._board is not None:
             self._board.close()
 

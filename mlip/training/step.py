@@ -144,7 +144,7 @@ class Steps:
         value, errors, gradient = loss_and_gradient(
             self._split, state.params, constants, graph, labels, self._settings, weights
         )
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         ok = jnp.isfinite(value) & jnp.isfinite(norm) & ~state.failed
         hyperparams = {**state.optimizer.hyperparams, "learning_rate": lr}
         with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and floats

@@ -84,9 +84,7 @@ def test_padding_changes_nothing(structures):
 def test_a_missing_label_adds_nothing(structures):
     bare = [dataclasses.replace(s, energy=None, forces=None) for s in structures[:2]]
     output, graph, labels = shifted([*bare, structures[2]])
-    value, metrics = loss(
-        output, graph, labels, LossSettings(energy_weight=1.0, forces_weight=0.0)
-    )
+    value, metrics = loss(output, graph, labels, LossSettings(energy_weight=1.0, forces_weight=0.0))
     assert float(value) == pytest.approx(0.2**2 / 6 / 3, rel=FLOAT64.relative)
     assert float(metrics.energy_count) == 1
     assert float(metrics.forces_count) == 18
@@ -105,9 +103,7 @@ def test_stress_term(structures):
 def test_structure_weight_scales_its_terms(structures):
     settings = LossSettings()
     plain, _ = loss(*shifted(structures), settings)
-    doubled, _ = loss(
-        *shifted([dataclasses.replace(s, weight=2.0) for s in structures]), settings
-    )
+    doubled, _ = loss(*shifted([dataclasses.replace(s, weight=2.0) for s in structures]), settings)
     assert float(doubled) == pytest.approx(2.0 * float(plain), rel=FLOAT64.relative)
 
 

@@ -27,7 +27,7 @@ def gradients(count=6, seed=0):
     """Gradients that shrink, so that AMSGrad's maximum matters."""
     rng = np.random.default_rng(seed)
     return [
-        jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape) / (1 + k) ** 2), PARAMS)
+        {name: jnp.asarray(rng.normal(size=p.shape) / (1 + k) ** 2) for name, p in PARAMS.items()}
         for k in range(count)
     ]
 
