@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from mlip.data.dataset import Dataset, DatasetSettings
     from mlip.data.pipeline import Batches
+    from mlip.data.preflight import PreflightReport
     from mlip.data.statistics import Statistics
     from mlip.settings import Settings
 
@@ -36,8 +37,11 @@ class Data(NamedTuple):
     valid: Batches
 
 
-def load_and_check(settings: DatasetSettings, cutoff: float) -> Dataset:
+def load_and_check(settings: DatasetSettings, cutoff: float) -> tuple[Dataset, PreflightReport]:
     """Load a data set, print what it is and where E0 comes from, and run the pre-flight check.
+
+    Returns:
+        The data set and what the check found.
 
     Raises:
         MlipError: for data that cannot be read or should not be trained on.
@@ -47,13 +51,12 @@ def load_and_check(settings: DatasetSettings, cutoff: float) -> Dataset:
 
     dataset = load_dataset(settings)
     console().print(repr(dataset))
-    for note in dataset.notes:
-        console().print(f"  {note}")
     console().print(dataset.e0.table())
-    for line in preflight(dataset, cutoff).lines():
+    report = preflight(dataset, cutoff)
+    for line in report.lines():
         style = "yellow" if line.startswith("warning") else None
         console().print(f"  {line}", style=style, markup=False)
-    return dataset
+    return dataset, report
 
 
 def make_batches(

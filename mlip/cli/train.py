@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ def run(settings: TrainConfig) -> int:
     open_run_folder(run_dir, resume=settings.resume)
     runtime.prepare(trainer.precision, settings.n_threads)
     console().print(f"run folder {run_dir}; {runtime.summary()}", markup=False)
-    data, model = _prepare(settings)
+    data, model, warnings = _prepare(settings)
     if not has_checkpoints(run_dir):
         write_config(run_dir, settings)
     try:
@@ -55,6 +56,7 @@ def run(settings: TrainConfig) -> int:
             schedule=settings.schedule,
             run_dir=run_dir,
             settings=_shared_by_resumed_runs(settings, data),
+            data_warnings=warnings,
         )
     except Interrupted as stop:
         console().print(stop.message, markup=False)
@@ -68,10 +70,10 @@ def run(settings: TrainConfig) -> int:
     return 0
 
 
-def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module]:
-    """Data and a model with initial weights, told to the user."""
+def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
+    """Data, a model with initial weights, and the warnings of the data check; told to the user."""
     trainer, template = settings.trainer, settings.model
-    dataset = load_and_check(settings.dataset, template.cutoff)
+    dataset, report = load_and_check(settings.dataset, template.cutoff)
     base_e0: dict[int, float] = {}
     if settings.init_from is not None:
         import mlip
@@ -95,7 +97,7 @@ def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module]:
         f"{trainer.precision}; {data.train!r}",
         markup=False,
     )
-    return data, model
+    return data, model, report.warnings
 
 
 def _shared_by_resumed_runs(settings: TrainConfig, data: Data) -> dict[str, Any]:
