@@ -15,7 +15,7 @@ from ase.calculators.calculator import (
 )
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from mlip.data.collate import BatchShape, collate, count_blocks, fill_blocks
+from mlip.data.collate import BatchShape, collate, fill_blocks
 from mlip.data.neighbors import NeighborList
 from mlip.data.structure import Structure
 from mlip.graph import Graph
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from mlip.potential import Output, Potential
 
 logger = logging.getLogger(__name__)
-
-BLOCK_WIDTH = 8  # edges per block
 
 
 class CompilationRecord(NamedTuple):
@@ -119,7 +117,7 @@ class MLIPCalculator(Calculator):
         self.compilations: list[CompilationRecord] = []
         self.shortest = np.inf
         self._list = VerletList(potential.cutoff, skin)
-        self._buckets = Buckets(BLOCK_WIDTH, shapes)
+        self._buckets = Buckets(shapes)
         self._template: _Template | None = None
 
     @property
@@ -167,8 +165,8 @@ class MLIPCalculator(Calculator):
 
     def _evaluate(self, structure: Structure) -> Output:
         neighbors, self.shortest = self._list.update(structure)
-        blocks = count_blocks(neighbors, len(structure), BLOCK_WIDTH)
-        shape, reason = self._buckets.fit(len(structure), blocks)
+        counts = np.bincount(neighbors.receivers, minlength=len(structure))
+        shape, reason = self._buckets.fit(counts)
         graph = self._graph(structure, neighbors, shape)
         if not reason:
             return self.potential.evaluate_graph(graph)
