@@ -43,7 +43,7 @@ VERBS = {
             "train a potential, or resume the run in the same folder",
             (
                 "mlip train experiment=quickstart",
-                "mlip train dataset.train=my.xyz dataset.isolated_atoms=atoms.xyz model.channels=96",
+                "mlip train dataset.train=my.xyz dataset.e0=least_squares model.channels=96",
                 "mlip train my.yaml trainer.max_epochs=5",
                 "mlip train -m experiment=quickstart model.channels=16,32",
             ),
@@ -63,7 +63,7 @@ VERBS = {
             "molecular dynamics through ASE: NVE, NVT or NPT",
             (
                 "mlip md model=model.mlip structure=start.xyz md.time=10",
-                "mlip md model=model.mlip structure=start.xyz md.ensemble=langevin md.temperature=600",
+                "mlip md model=model.mlip structure=start.xyz md.ensemble=langevin",
             ),
         ),
         Verb(
@@ -121,9 +121,7 @@ def active_groups(config_name: str) -> dict[str, str | None]:
 
 def options(group: str) -> dict[str, str]:
     """The options of a group and what each is: the first comment line of its file."""
-    return {
-        path.stem: description(path) for path in sorted((config_dir() / group).glob("*.yaml"))
-    }
+    return {path.stem: description(path) for path in sorted((config_dir() / group).glob("*.yaml"))}
 
 
 def description(path: Path) -> str:

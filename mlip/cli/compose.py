@@ -1,8 +1,9 @@
 """From config groups, a config file and overrides to one composed dictionary, by Hydra.
 
 The order, later wins: the verb's primary config with its groups, the experiment, the architecture
-of the saved model named by `init_from`, the config file given as a path, the `key=value` overrides. Whether a key exists is not decided here but by the
-typed settings (`mlip.cli.validate`), so that there is one place that knows the valid keys.
+of the saved model named by `init_from`, the config file given as a path, the `key=value` overrides.
+Whether a key exists is not decided here but by the typed settings (`mlip.cli.validate`), so that
+there is one place that knows the valid keys.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def compose(
         config.merge_with(OmegaConf.create(content))
         for item in items:
             _apply(config, item)
-        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+        return OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise MlipError(f"The config cannot be resolved: {_first_line(error)}") from error
 

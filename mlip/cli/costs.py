@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from mlip.data.collate import BatchShape, collate, collate_labels
+from mlip.graph import Graph
 from mlip.potential import evaluate
 from mlip.training.loss import LossSettings
 from mlip.training.state import SplitModel
@@ -37,7 +38,7 @@ class Cost(NamedTuple):
 
 def evaluation_cost(model: nnx.Module, shape: BatchShape, dtype: np.dtype | str) -> Cost:
     """Energies, forces and stresses of one batch of the given shape."""
-    graph = collate([], [], model.config.elements, shape, np.dtype(dtype))
+    graph = _empty_graph(model, shape, dtype)
     graphdef, state = nnx.split(model)
     program = jax.jit(lambda state, graph: evaluate(nnx.merge(graphdef, state), graph))
     return _cost(program.lower(state, graph))
@@ -45,7 +46,7 @@ def evaluation_cost(model: nnx.Module, shape: BatchShape, dtype: np.dtype | str)
 
 def training_cost(model: nnx.Module, shape: BatchShape, dtype: np.dtype | str) -> Cost:
     """Loss of energies and forces and its gradient by the weights, for one batch."""
-    graph = collate([], [], model.config.elements, shape, np.dtype(dtype))
+    graph = _empty_graph(model, shape, dtype)
     labels = collate_labels([], {}, shape, np.dtype(dtype))
     settings = LossSettings()
     weights = settings.weights._replace(stress=None)
@@ -56,6 +57,12 @@ def training_cost(model: nnx.Module, shape: BatchShape, dtype: np.dtype | str) -
         )
     )
     return _cost(program.lower(split.params, graph, labels))
+
+
+def _empty_graph(model: nnx.Module, shape: BatchShape, dtype: np.dtype | str) -> Graph:
+    """A batch of padding: the cost depends on the shape alone."""
+    elements = model.config.elements  # type: ignore[attr-defined]
+    return collate([], [], elements, shape, np.dtype(dtype))
 
 
 def _cost(lowered: jax.stages.Lowered) -> Cost:

@@ -32,19 +32,22 @@ def _describe_config(settings: InfoConfig, template: Settings) -> None:
     from mlip.data.dataset import load_dataset
 
     dataset = load_dataset(settings.dataset)
-    options = {"precision": settings.precision, "seed": 0}
-    data = make_batches(dataset, template, batch_size=settings.batch_size, **options)
-    single = make_batches(dataset, template, batch_size=1, **options).train.shapes[-1]
-    model = new_model(data.config, seed=0, precision=settings.precision)
-    _print_model(model, settings.precision, data.e0, dataset.e0.origin)
+    precision = settings.precision
+    data, single = (
+        make_batches(dataset, template, batch_size=size, precision=precision, seed=0)
+        for size in (settings.batch_size, 1)
+    )
+    model = new_model(data.config, seed=0, precision=precision)
+    _print_model(model, precision, data.e0, dataset.e0.origin)
     _print_parameters(model)
-    shape = data.train.shapes[-1]
     rows = {
         "data": f"{dataset!r}",
         "batches": f"{data.train!r}",
-        "energy and forces, 1 structure": str(evaluation_cost(model, single, settings.precision)),
+        "energy and forces, 1 structure": str(
+            evaluation_cost(model, single.train.shapes[-1], precision)
+        ),
         f"training step, {settings.batch_size} structures": str(
-            training_cost(model, shape, settings.precision)
+            training_cost(model, data.train.shapes[-1], precision)
         ),
     }
     console().print(pairs_table("Expected cost", rows))
@@ -72,14 +75,12 @@ def _describe_saved(path: Path) -> None:
         print_error_table(metadata["metrics"], console())
 
 
-def _print_model(
-    model: nnx.Module, precision: str, e0: Mapping[int, float], origin: str
-) -> None:
+def _print_model(model: nnx.Module, precision: str, e0: Mapping[int, float], origin: str) -> None:
     from ase.data import chemical_symbols
 
     from mlip.cli.build import count_parameters
 
-    config = model.config
+    config = model.config  # type: ignore[attr-defined]
     energies = ", ".join(f"{chemical_symbols[z]} {value:.4f}" for z, value in e0.items())
     rows = {
         "model": config.name,

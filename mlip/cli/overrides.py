@@ -108,7 +108,7 @@ def _plain(parsed: HydraOverride) -> Any:
 
 
 def _syntax_message(item: str) -> str:
-    key, _, value = item.partition("=")
+    value = item.partition("=")[2]
     if value[:1] in ("'", '"', "[", "{"):
         return f"Cannot read the value in '{item}': expected balanced quotes and brackets."
     return (

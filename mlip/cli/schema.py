@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self, Union
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, create_model, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from mlip.cli.resolvers import label
 from mlip.data.dataset import DatasetSettings
@@ -39,9 +47,10 @@ def template(config: type[Settings]) -> type[Settings]:
     for name in FROM_DATA:
         if name in config.model_fields:
             field = config.model_fields[name]
+            annotation: Any = field.annotation
             meaning = (field.description or "").removesuffix("; from the data")
             described = Field(description=f"{meaning}; null: from the data")
-            fields[name] = (Annotated[field.annotation | None, *field.metadata, described], None)
+            fields[name] = (Annotated[annotation | None, *field.metadata, described], None)
     return create_model(config.__name__, __base__=config, **fields)
 
 
@@ -105,7 +114,9 @@ class EvaluateConfig(CommandConfig):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.data is None) == (self.dataset is None):
-            raise ValueError("give either data=FILE.xyz or dataset=NAME, the structures to compare with")
+            raise ValueError(
+                "give either data=FILE.xyz or dataset=NAME, the structures to compare with"
+            )
         return self
 
 

@@ -26,7 +26,7 @@ def read_structure(path: Path, index: int) -> Atoms:
 
     try:
         atoms = read(path, index=index)
-    except IndexError as error:
+    except (IndexError, StopIteration) as error:
         raise MlipError(f"{path} has no frame {index}; choose another index.") from error
     except UnknownFileTypeError as error:
         raise MlipError(

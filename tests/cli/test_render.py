@@ -16,8 +16,8 @@ class Outer(Settings):
     path: Path = Path("a/b: c.xyz")
     text: str = "Å # no comment"
     inner: Inner = Field(Inner(), description="the inside")
-    table: dict[str, float] = {"H": -13.6}
-    empty: dict[str, float] = {}
+    table: dict[str, float] = Field(default_factory=lambda: {"H": -13.6})
+    empty: dict[str, float] = Field(default_factory=dict)
     nothing: int | None = None
 
 

@@ -10,7 +10,9 @@ import yaml
 
 import mlip
 from mlip.cli.main import main
-from tests.cli.conftest import TINY
+from tests.support.cli import TINY
+
+pytest_plugins = ("tests.support.cli",)
 
 
 def test_train_leaves_a_complete_run_folder(trained):
@@ -48,9 +50,7 @@ def test_same_folder_goes_on_when_asked_for_more(train_words, tmp_path, capsys):
     assert metadata["training"]["epochs"] == 2
 
 
-def test_evaluate_agrees_with_the_evaluation_after_training(
-    trained, data_folder, tmp_path, capsys
-):
+def test_evaluate_agrees_with_the_evaluation_after_training(trained, data_folder, tmp_path, capsys):
     words = ["evaluate", f"model={trained}/model.mlip", f"run.dir={tmp_path}"]
     assert main([*words, f"data={data_folder}/test.xyz"]) == 0
     assert "meV/Å" in capsys.readouterr().out

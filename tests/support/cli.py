@@ -9,7 +9,7 @@ from mlip.cli.main import main
 from tests.support.training import E0, clusters
 
 TINY = [
-    "model={name: mace, channels: 4, hidden_lmax: 0, lmax: 1, correlation: 1, num_layers: 1, "
+    "model={name: mace, channels: 4, hidden_lmax: 0, lmax: 0, correlation: 1, num_layers: 1, "
     "radial_mlp: [4], num_bessel: 4, cutoff: 4.0}",
     "trainer.batch_size=4",
     "trainer.max_epochs=2",

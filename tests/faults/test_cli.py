@@ -1,0 +1,156 @@
+"""What goes wrong at the command line is one clear message, exit status 2, and nothing lost."""
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mlip.cli.main import main
+from mlip.errors import MlipError
+
+pytest_plugins = ("tests.support.cli",)
+
+
+def failure(words, capsys):
+    """The message of a command that must fail as a user's mistake."""
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    assert captured.err.startswith("mlip: error: ")
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["train", "model=mcae"], ["model=mcae", "Did you mean mace?"]),
+        (["train", "model.chanels=64"], ["model.chanels=64", "Did you mean model.channels?"]),
+        (["train", "experiment=quikstart"], ["experiment=quikstart", "Did you mean quickstart?"]),
+        (["train", "model.channels"], ["'model.channels'", "expected key=value"]),
+        (["train", "model.channels=[1"], ["model.channels=[1", "balanced quotes and brackets"]),
+        (["train", "model.channels=1,2"], ["--multirun"]),
+        (["train", "nowhere.yaml"], ["nowhere.yaml was not found"]),
+        (["trian"], ["Unknown verb 'trian'", "Did you mean train?"]),
+        (["info", "model=nowhere.mlip"], ["nowhere.mlip was not found"]),
+        (["train", "run.name=${nothing}"], ["nothing"]),
+        (["train", "dataset.train=nowhere.xyz"], ["nowhere.xyz", "does not exist"]),
+    ],
+)
+def test_mistakes_on_the_command_line(words, parts, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = failure(words, capsys)
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("key", ["model.lmaxx", "Model.lmax", "trainer.batchsize", "dataset.vald"])
+def test_misspelt_keys_are_always_answered_with_a_key_that_exists(key, capsys):
+    words = ["train", "experiment=quickstart"]
+    message = failure([*words, f"{key}=1"], capsys)
+    suggestion = re.search(r"Did you mean (\S+)\?", message).group(1)
+    accepted = failure([*words, f"{suggestion}=[no, such, thing]"], capsys)
+    assert "Unknown key" not in accepted
+
+
+def test_traceback_on_request(monkeypatch):
+    monkeypatch.setenv("MLIP_TRACEBACK", "1")
+    with pytest.raises(MlipError, match="mcae"):
+        main(["train", "model=mcae"])
+
+
+def test_label_key_that_is_not_there(train_words, tmp_path, capsys):
+    words = [*train_words, f"run.dir={tmp_path}", "dataset.keys.energy=REF_energy"]
+    message = failure(words, capsys)
+    assert "REF_energy" in message
+    assert "keys present" in message
+    assert main([*words, "--cfg"]) == 0
+
+
+def test_run_folder_that_cannot_be_made(train_words, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    message = failure([*train_words, f"run.dir={tmp_path}/file/run"], capsys)
+    assert "cannot be written to" in message
+    assert "run.dir=" in message
+
+
+def test_full_disk(train_words, tmp_path, capsys, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("mlip.cli.run_folder.tempfile.TemporaryFile", full)
+    assert "No space left on device" in failure([*train_words, f"run.dir={tmp_path}/a"], capsys)
+
+
+def test_folder_of_another_config_is_left_as_it_was(train_words, tmp_path, capsys):
+    words = [*train_words, f"run.dir={tmp_path}", "trainer.max_epochs=1"]
+    assert main(words) == 0
+    capsys.readouterr()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    message = failure([*words, "optimizer.lr=0.005"], capsys)
+    assert "optimizer.lr" in message
+    assert "0.005" in message
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert after == before
+    assert "resume=false" in failure([*words, "resume=false"], capsys)
+
+
+def test_not_a_saved_model(data_folder, capsys, tmp_path):
+    model = tmp_path / "model.mlip"
+    model.write_text("no zip")
+    words = [f"model={model}", f"run.dir={tmp_path}/run"]
+    message = failure(["evaluate", *words, f"data={data_folder}/test.xyz"], capsys)
+    assert "model.mlip" in message
+    message = failure(["train", f"init_from={model}", "dataset.train=x.xyz"], capsys)
+    assert "is not a saved model" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "index", "expected"),
+    [("1\n\nH 0 0 0\n", 3, "has no frame 3"), ("garbage", -1, "cannot be read as a structure")],
+)
+def test_structure_that_cannot_be_read(trained, tmp_path, capsys, content, index, expected):
+    start = tmp_path / "start.xyz"
+    start.write_text(content)
+    words = [f"model={trained}/model.mlip", f"structure={start}", f"index={index}"]
+    assert expected in failure(["md", *words, f"run.dir={tmp_path}/md"], capsys)
+
+
+def test_interrupt_outside_of_training_is_quiet(monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlip.cli.compose.compose", interrupted)
+    assert main(["train", "--cfg"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(train_words, tmp_path, root, capsys):
+    words = [*train_words, f"run.dir={tmp_path}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlip.cli.main", *words, "trainer.max_epochs=100000"],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    try:
+        deadline = time.monotonic() + 300
+        metrics = tmp_path / "metrics.jsonl"
+        while not (metrics.is_file() and '"train"' in metrics.read_text()):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "all is saved" in output
+    step = int(re.search(r"at step (\d+)", output).group(1))
+    assert main([*words, "trainer.max_epochs=100000", f"trainer.max_steps={step + 1}"]) == 0
+    assert f"step {step}" in capsys.readouterr().out
