@@ -112,7 +112,7 @@ def structures() -> list[Any]:
         return atoms
 
     slab = fcc111("Cu", (2, 2, 2), vacuum=None)
-    slab.set_cell(slab.cell[:] + [[0, 0, 0], [0, 0, 0], [0, 0, 12.0]])
+    slab.cell[2] = [0.0, 0.0, 12.0]
     slab += Atoms("CO", positions=[[1.3, 0.7, 4.0], [1.3, 0.7, 5.15]])
     slab.pbc = (True, True, False)
     sheared = [[2.9, 0.1, 0.0], [1.1, 3.1, -0.2], [0.4, -0.9, 3.4]]  # thinner than the cutoff

@@ -21,7 +21,9 @@ def test_the_version_is_the_distributions(root):
 
 
 def test_import_is_quick_because_nothing_heavy_comes_along(root):
-    code = "import sys, mlip; print(*sorted({'jax', 'ase', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    code = (
+        "import sys, mlip; print(*sorted({'jax', 'ase', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True)
     assert done.stdout.strip() == b""
 

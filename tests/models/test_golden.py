@@ -35,9 +35,7 @@ def predict_together(potential, structures):
     """All structures in one batch of one shape: one compilation."""
     pairs = [neighbor_list(structure, potential.cutoff) for structure in structures]
     width = 16
-    blocks = sum(
-        count_blocks(p, len(s), width) for p, s in zip(pairs, structures, strict=True)
-    )
+    blocks = sum(count_blocks(p, len(s), width) for p, s in zip(pairs, structures, strict=True))
     shape = BatchShape(len(structures), sum(map(len, structures)), blocks, width)
     graph = collate(structures, pairs, potential.elements, shape, np.float64)
     return potential.unpack(potential.evaluate_graph(graph), structures)
