@@ -22,7 +22,8 @@ def coupling_tensor(lmax: int, degree: int, correlation: int) -> np.ndarray:
     """All couplings of `correlation` copies of degrees 0..lmax to one natural-parity degree.
 
     The copies are coupled one after the other, every intermediate degree giving its own path;
-    e3nn's "component" normalisation √(2l+1) is applied at each coupling.
+    e3nn's "component" normalisation √(2l+1) is applied at each coupling. With four factors only
+    intermediates of natural parity are kept, as MACE does to bound their number.
 
     Args:
         lmax: highest degree of the factors, which have natural parity.
@@ -37,22 +38,23 @@ def coupling_tensor(lmax: int, degree: int, correlation: int) -> np.ndarray:
     natural = (-1) ** degree
     tensors = [
         coupling.tensor
-        for coupling in _couplings(lmax, correlation)
+        for coupling in _couplings(lmax, correlation, natural_only=correlation >= 4)
         if coupling.degree == degree and coupling.parity == natural
     ]
     return np.stack(tensors)
 
 
 @lru_cache(maxsize=None)
-def _couplings(lmax: int, factors: int) -> list[_Coupling]:
+def _couplings(lmax: int, factors: int, *, natural_only: bool) -> list[_Coupling]:
     """Couplings of `factors` copies, ordered by degree, parity and then by construction."""
     if factors == 1:
         identity = np.eye(dim(lmax))
         return [_Coupling(l, (-1) ** l, identity[degree_slice(l)]) for l in range(lmax + 1)]
     result = [
         coupling
-        for left in _couplings(lmax, factors - 1)
+        for left in _couplings(lmax, factors - 1, natural_only=natural_only)
         for coupling in _couple_one_more(left, lmax)
+        if not natural_only or coupling.parity == (-1) ** coupling.degree
     ]
     # Odd parity first at every degree: the order in which MACE numbers its paths.
     return sorted(result, key=lambda coupling: (coupling.degree, coupling.parity))
