@@ -144,14 +144,16 @@ def table(results: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, about in results["workers"].items():
-        versions = ", ".join(
-            f"{package} {version}" for package, version in about["versions"].items()
-        )
-        lines.append(
-            f"| {name} ({versions}) | {about['train_step_ms']:.0f} ms | {about['ase_step_ms']:.1f} ms "
-            f"| {about['first_train_s']:.1f} s | {about['first_ase_s']:.1f} s "
-            f"| {about['num_parameters']:,} |"
-        )
+        versions = ", ".join(f"{key} {version}" for key, version in about["versions"].items())
+        cells = [
+            f"{name} ({versions})",
+            f"{about['train_step_ms']:.0f} ms",
+            f"{about['ase_step_ms']:.1f} ms",
+            f"{about['first_train_s']:.1f} s",
+            f"{about['first_ase_s']:.1f} s",
+            f"{about['num_parameters']:,}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"| time over that of {OURS} | training step | ASE step |", "|---|---|---|"]
     for name in results["ratios"]["train"]:
         cells = [_range(results["ratios"][kind][name]) for kind in KINDS]
