@@ -16,7 +16,7 @@ help: ## list these commands
 	@echo
 	@echo "PYTHON=python3.12 chooses the interpreter, VENV=.venv312 the environment's folder."
 
-quickstart: $(RUN)/model.mlip $(RUN)/md/drift.png ## set up, train on the embedded data, report, run dynamics
+quickstart: $(RUN)/model.mlip $(RUN)/md/energy_drift.png ## set up, train on the embedded data, report, run dynamics
 	@echo
 	@echo "model    $(RUN)/model.mlip"
 	@echo "report   $(RUN)/report.html"
@@ -26,8 +26,9 @@ quickstart: $(RUN)/model.mlip $(RUN)/md/drift.png ## set up, train on the embedd
 $(RUN)/model.mlip: | $(READY)
 	$(BIN)/mlip train experiment=quickstart
 
-$(RUN)/md/drift.png: $(RUN)/model.mlip
-	$(BIN)/mlip md experiment=quickstart
+$(RUN)/md/energy_drift.png: $(RUN)/model.mlip
+	$(BIN)/mlip md model=$< structure=datasets/quickstart/test_300K.xyz run.dir=$(RUN)/md \
+	    md.ensemble=nve md.timestep=0.5 md.time=1
 
 test: $(READY) ## set up, run the tests
 	$(BIN)/python -m pytest
