@@ -43,6 +43,11 @@ class CompilationRecord(NamedTuple):
     reason: str
     seconds: float
 
+    def __str__(self) -> str:
+        _, nodes, blocks, width = self.shape
+        size = f"{nodes} atoms and {blocks}x{width} edges"
+        return f"compiled for {size} in {self.seconds:.1f} s ({self.reason})"
+
 
 class _Template:
     """The padded graph of one composition, of which only positions, cell and edges change."""

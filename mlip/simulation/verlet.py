@@ -67,7 +67,7 @@ class VerletList:
         """
         cell = _full_cell(structure)
         images = self._images(structure, cell)
-        if images is None:
+        if images is None or self._reference is None:
             self._reference = _search(structure, cell, self.cutoff + self.skin)
             self.searches += 1
             images = np.zeros((len(structure), 3))
@@ -125,17 +125,25 @@ class VerletList:
 
 
 def _search(structure: Structure, cell: np.ndarray, radius: float) -> _Reference:
-    found = neighbor_list(structure, radius)
-    # A complete order, so that results do not depend on when the last search happened.
-    order = np.lexsort((*found.shifts.T, found.senders, found.receivers))
+    found = _in_full_order(neighbor_list(structure, radius))
     return _Reference(
         positions=structure.positions.copy(),
         pbc=structure.pbc.copy(),
         cell=cell.copy(),
         inverse_cell=np.linalg.inv(cell),
         # numpy gathers three times faster with indices of its own integer type
-        candidates=NeighborList(*(part[order].astype(np.intp) for part in found)),
+        candidates=NeighborList(*(part.astype(np.intp) for part in found)),
     )
+
+
+def _in_full_order(pairs: NeighborList) -> NeighborList:
+    """Sort the images of the same pair too, so that results do not depend on past searches."""
+    receivers, senders, shifts = pairs
+    same = (receivers[1:] == receivers[:-1]) & (senders[1:] == senders[:-1])
+    if not same.any():
+        return pairs
+    order = np.lexsort((*shifts.T, senders, receivers))
+    return NeighborList(receivers[order], senders[order], shifts[order])
 
 
 def _full_cell(structure: Structure) -> np.ndarray:

@@ -11,6 +11,9 @@ from ase import Atoms
 from ase.build import bulk, make_supercell
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.lj import LennardJones as AseLennardJones
+from ase.calculators.mixing import SumCalculator
+from ase.io import Trajectory, read
+from ase.optimize import BFGS
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from mlip.simulation.calculator import MLIPCalculator
@@ -248,6 +251,22 @@ def test_agrees_with_predict(argon, crystal, cluster):
         atoms.calc = argon.calculator()
         assert atoms.get_potential_energy() == pytest.approx(prediction.energy, abs=1e-9)
         np.testing.assert_allclose(atoms.get_forces(), prediction.forces, atol=1e-10)
+
+
+def test_works_with_the_rest_of_ase(argon, crystal, tmp_path):
+    """Sums of calculators (as for dispersion), trajectories, relaxations."""
+    calculator = MLIPCalculator(argon)
+    crystal.calc = SumCalculator([calculator, calculator])
+    doubled = crystal.get_potential_energy()
+    stress = crystal.get_stress()
+    crystal.calc = calculator
+    assert doubled == pytest.approx(2 * crystal.get_potential_energy())
+    np.testing.assert_allclose(stress, 2 * crystal.get_stress())
+    with Trajectory(tmp_path / "out.traj", "w", crystal) as trajectory:
+        BFGS(crystal, logfile=None, trajectory=trajectory).run(fmax=0.01, steps=5)
+    last = read(tmp_path / "out.traj")
+    assert last.get_potential_energy() == crystal.get_potential_energy()
+    np.testing.assert_array_equal(last.get_stress(), crystal.get_stress())
 
 
 def test_results_are_not_computed_twice(calculator, crystal, monkeypatch):

@@ -58,6 +58,8 @@ def test_nve_conserves_energy_and_says_so(argon, crystal, tmp_path, console):
     assert result.time == pytest.approx(1.0)
     text = console.file.getvalue()
     assert "nve, 32 atoms, 250 steps of 4 fs, float64 on cpu" in text
+    for record in result.compilations:
+        assert text.count(f"{record}") == 1
     assert f"energy drift {result.drift.slope:+.4f} meV/atom/ps" in text
     assert (tmp_path / "energy_drift.png").read_bytes().startswith(b"\x89PNG")
 
