@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -155,7 +156,8 @@ class Checkpoints:
     def _check_settings(
         self, saved: Saved, settings: Mapping[str, Any], may_change: set[str]
     ) -> None:
-        before, now = flatten(saved.meta["settings"]), flatten(settings)
+        before = flatten(saved.meta["settings"])
+        now = flatten(json.loads(json.dumps(settings)))  # as it would have been saved
         changed = [
             (name, before.get(name), now.get(name))
             for name in sorted(before.keys() | now.keys())
@@ -190,13 +192,13 @@ class Checkpoints:
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted names, with tuples as lists as JSON has them."""
+    """Nested settings by dotted names."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+            flat[f"{prefix}{key}"] = value
     return flat
 
 

@@ -9,7 +9,10 @@ from typing import Any, Self
 
 
 class Interrupted(SystemExit):
-    """The run was stopped by a signal after saving; exits with 128 + the signal's number."""
+    """The run was stopped by a signal after saving; exits with 128 + the signal's number.
+
+    The reporter has told of it already.
+    """
 
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(128 + signal_number)

@@ -10,7 +10,7 @@
     the end of an epoch, `epoch_seconds`.
 `event`
     `event` says which: `start`, `resume`, `data_warning` (`message`), `compile` (`function`,
-    `shape`; here `seconds` is how long it took), `stage` (`name`), `signal`.
+    `shape`; here `seconds` is how long it took), `stage` (`name`).
 """
 
 from __future__ import annotations

@@ -123,6 +123,12 @@ class Run:
         """What has come of it, when the last checkpoint is on disk."""
         self._checkpoints.wait()
         book = self._book
+        if book.step == 0:
+            raise MlipError(
+                f"trainer.max_minutes={self._trainer.max_minutes} was over before the first "
+                f"training step (compilation took {self._recorder.compile_seconds:.0f} s); "
+                "allow more minutes."
+            )
         use_best = self._trainer.keep == "best" and bool(self._best)
         weights = self._best if use_best else jax.device_get(self._state.ema)
         params = {name: jnp.array(value) for name, value in weights.items()}
@@ -236,13 +242,13 @@ class Run:
         self._read_metrics(leave=0)
         self._save()
         self._checkpoints.wait()
-        self._recorder.event("signal", self._book)
         name, folder = signal.Signals(number).name, self._checkpoints.folder
-        raise Interrupted(
-            number,
+        message = (
             f"Stopped by {name} at step {self._book.step}; all is saved in {folder}. "
-            "Start the same command again to go on.",
+            "Start the same command again to go on."
         )
+        self._recorder.reporter.notice(message)
+        raise Interrupted(number, message)
 
     def _stop_for_bad_step(self, pending: _Pending, metrics: StepMetrics) -> None:
         """The device has refused this step and all later ones: go back to before it and save."""

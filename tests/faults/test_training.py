@@ -112,11 +112,10 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_skipped_with_a_notice(tmp_path):
-    whole = train(tmp_path / "whole", checkpoint_minutes=0.0)
-    train(tmp_path / "run", checkpoint_minutes=0.0)
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "6" / "state")
+    whole = train(tmp_path, checkpoint_minutes=0.0)
+    shutil.rmtree(tmp_path / "checkpoints" / "6" / "state")
     reporter = Witness()
-    again = train(tmp_path / "run", checkpoint_minutes=0.0, reporter=reporter)
+    again = train(tmp_path, checkpoint_minutes=0.0, reporter=reporter)
     assert "Checkpoint 6 is damaged and skipped" in reporter.notices[0]
     assert "Resuming from the checkpoint of step 5" in reporter.notices[1]
     pairs = zip(

@@ -1,6 +1,6 @@
-"""Train the toy in a process of its own: `train_toy.py RUN_DIR [STEP]`; killed at STEP if given.
+"""Train the toy in a process of its own: `train_toy.py RUN_DIR [STEP]`.
 
-Prints a digest of the final weights.
+With STEP it saves after every step, and is killed at STEP. Prints a digest of the final weights.
 """
 
 import hashlib
@@ -40,7 +40,8 @@ class Killer:
 def main():
     run_dir, step = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None
     runtime.enable_compilation_cache()
-    arguments = fit_arguments(run_dir, max_epochs=5, checkpoint_minutes=0.0)
+    often = {} if step is None else {"checkpoint_minutes": 0.0}
+    arguments = fit_arguments(run_dir, max_epochs=3, **often)
     result = fit(*toy_run(), reporter=Killer(step), **arguments)
     leaves = jax.tree.leaves(nnx.state(result.model, nnx.Param))
     content = b"".join(np.asarray(leaf).tobytes() for leaf in leaves)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from mlip.errors import MlipError
 from mlip.training.interrupt import Interrupted
 from mlip.training.loop import fit
 from mlip.training.loss import LossSettings
@@ -140,6 +141,7 @@ def test_a_signal_saves_and_the_resumed_run_ends_bitwise_equal(whole, tmp_path):
             train(tmp_path, max_epochs=12, reporter=reporter)
         assert stop.value.code == 128 + number
         assert "Start the same command again" in str(stop.value)
+        assert reporter.notices[-1] == str(stop.value)
     reporter = Witness()
     resumed = train(tmp_path, max_epochs=12, reporter=reporter)
     assert "Resuming from the checkpoint of step 3" in reporter.notices[0]
@@ -171,10 +173,13 @@ def test_second_stage_changes_the_weights_without_compiling_again(tmp_path):
 
 
 def test_early_stopping(tmp_path):
-    optimizer = fit_arguments(tmp_path)["optimizer"].model_copy(update={"lr": 1e-12})
-    result = train(tmp_path, max_epochs=50, early_stopping=3, ema_decay=0.0, optimizer=optimizer)
+    # A rate this high makes the loss worse after a while.
+    optimizer = fit_arguments(tmp_path)["optimizer"].model_copy(update={"lr": 0.3})
+    result = train(tmp_path, max_epochs=50, early_stopping=2, optimizer=optimizer)
     assert result.stopped_by == "early_stopping"
     assert result.epoch < 50
+    steps = [row["step"] for row in rows(tmp_path, "valid")]
+    assert steps.index(result.best_step) == len(steps) - 3
 
 
 def test_minutes_limit_the_whole_run_and_the_rate_ends_with_it(tmp_path):
@@ -186,6 +191,11 @@ def test_minutes_limit_the_whole_run_and_the_rate_ends_with_it(tmp_path):
     assert last["step"] == result.step > 0
     assert last["seconds"] == pytest.approx(6.0, abs=2.0) or result.timing.compile_seconds > 6.0
     assert last["lr"] == pytest.approx(0.001, rel=0.1)
+
+
+def test_minutes_that_do_not_suffice_for_a_step_are_an_error(tmp_path):
+    with pytest.raises(MlipError, match="over before the first training step"):
+        train(tmp_path, max_minutes=1e-4)
 
 
 def test_validation_every_so_many_steps(tmp_path):

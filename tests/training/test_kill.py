@@ -16,7 +16,7 @@ def train(root, run_dir, *kill_at):
 
 def test_a_killed_run_ends_bitwise_equal_to_one_that_was_not(root, tmp_path):
     # In the middle of an epoch, and as every step is saved, while a checkpoint is being written.
-    killed = train(root, tmp_path / "killed", 13)
+    killed = train(root, tmp_path / "killed", 8)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = train(root, tmp_path / "killed")
     whole = train(root, tmp_path / "whole")
