@@ -18,7 +18,7 @@ LAYERS = [
     {"data", "nn", "tensor_products"},
     {"models"},
     {"potential"},
-    {"training", "simulation", "io", "reporting"},
+    {"training", "simulation", "io", "reporting", ""},  # "": the package itself, `mlip.load`
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -9,7 +9,7 @@ from mlip.cli.catalog import VERBS, Verb
 from mlip.cli.suggest import did_you_mean, listing, nearest
 from mlip.errors import MlipError
 
-FLAGS = ("--help", "-h", "--cfg", "-c", "--multirun", "-m", "--version")
+FLAGS = ("--help", "-h", "--cfg", "-c", "--multirun", "-m")
 
 
 class Arguments(NamedTuple):

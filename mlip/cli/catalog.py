@@ -6,6 +6,7 @@ Hydra, pydantic or JAX import and answers at once.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -131,3 +132,44 @@ def description(path: Path) -> str:
         if line.startswith("#") and text and not text.startswith("@package"):
             return text
     return ""
+
+
+class Key(NamedTuple):
+    """One key of a config file.
+
+    Attributes:
+        name: dotted, with its section.
+        value: as written in the file.
+        meaning: the comment beside it.
+    """
+
+    name: str
+    value: str
+    meaning: str
+
+
+def default_keys(config_name: str) -> list[Key]:
+    """The keys a verb takes with the default options of its groups, in the order of the files."""
+    keys = _keys_of(config_dir() / f"{config_name}.yaml", "")
+    for group, option in active_groups(config_name).items():
+        if option is not None:
+            keys += _keys_of(config_dir() / group / f"{option}.yaml", group)
+    return keys
+
+
+def _keys_of(path: Path, section: str) -> list[Key]:
+    """The keys of a config file, read line by line; its layout is block style throughout."""
+    keys: list[Key] = []
+    parents: list[tuple[int, str]] = []
+    for line in path.read_text().splitlines():
+        if line.startswith("# @package "):
+            section = line.removeprefix("# @package ").strip()
+        match = re.fullmatch(r"( *)(\w+):(?: +([^#]*?))?\s*(?:# *(.*))?", line)
+        if match is None:
+            continue
+        indent, name, value, meaning = len(match[1]), match[2], match[3] or "", match[4] or ""
+        parents = [(depth, parent) for depth, parent in parents if depth < indent]
+        path_ = [section, *(parent for _, parent in parents), name]
+        parents.append((indent, name))
+        keys.append(Key(".".join(part for part in path_ if part), value, meaning))
+    return [key for key in keys if key.value and not key.name.startswith("defaults")]

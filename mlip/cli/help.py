@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from mlip.cli.catalog import VERBS, Verb, active_groups, config_dir, description, options
+from mlip.cli.catalog import (
+    VERBS,
+    Verb,
+    active_groups,
+    config_dir,
+    default_keys,
+    description,
+    options,
+)
+
+LONG = 24  # values from this length on do not widen the column
 
 FLAGS = (
     ("--cfg", "print the resolved config, every key with its meaning, and exit"),
@@ -38,6 +48,9 @@ def verb_help(verb: Verb) -> str:
         for option, text in options(group).items():
             mark = "*" if option == default else " "
             lines += [f"   {mark}{option:<19} {text}"]
-    lines += ["", f"keys, set as key=value: `mlip {verb.name} --cfg` lists them all", ""]
-    lines += ["examples:", *(f"  {example}" for example in verb.examples)]
+    keys = default_keys(verb.config_name)
+    width = max(len(f"{key.name}={key.value}") for key in keys if len(key.value) < LONG)
+    lines += ["", "keys, set as KEY=VALUE (shown with the default; other options may have others):"]
+    lines += [f"  {f'{key.name}={key.value}':<{width}}  {key.meaning}".rstrip() for key in keys]
+    lines += ["", "examples:", *(f"  {example}" for example in verb.examples)]
     return "\n".join(lines)

@@ -18,10 +18,13 @@ def main(argv: list[str] | None = None) -> int:
         argv: without the program's name; `sys.argv[1:]` if not given.
 
     Returns:
-        0, or 2 after a mistake that the user can mend, or 130 when interrupted.
+        0; 2 after a mistake that the user can mend; 130 when interrupted; 1 for any other failure.
     """
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)
+    except BrokenPipeError:  # the reader of our output has gone: `mlip train --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (MlipError, OSError) as error:
         if os.environ.get(TRACEBACK, "0") not in ("", "0"):
             raise
@@ -35,9 +38,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _dispatch(argv: list[str]) -> int:
     if argv == ["--version"]:
-        from importlib.metadata import version
+        from mlip import __version__
 
-        print(f"jax-mlip {version('jax-mlip')}")
+        print(f"jax-mlip {__version__}")
         return 0
     arguments = parse(argv)
     if arguments.verb is None or arguments.show_help:
@@ -73,7 +76,7 @@ def _run(arguments: Arguments) -> int:
 
 
 def _system_error(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and error.filename:
         return f"File {error.filename} was not found (looked from {os.getcwd()})."
     where = f" {error.filename}" if error.filename else ""
     return (

@@ -6,8 +6,17 @@ import sys
 import time
 
 import pytest
+import yaml
 
-from mlip.cli.catalog import VERBS, active_groups, config_dir, description, options
+from mlip.cli.catalog import (
+    VERBS,
+    active_groups,
+    config_dir,
+    default_keys,
+    description,
+    options,
+)
+from mlip.cli.compose import compose
 from mlip.cli.help import overview, verb_help
 
 HEAVY = {"jax", "flax", "hydra", "omegaconf", "pydantic", "ase", "matplotlib", "rich", "yaml"}
@@ -61,3 +70,19 @@ def test_help_imports_nothing_heavy_and_answers_within_a_second(words, root):
     loaded = set(done.stdout.rpartition("LOADED ")[2].split())
     assert not loaded & HEAVY
     assert min(seconds) < 1.0
+
+
+def test_every_key_of_the_default_options_is_explained():
+    for verb in VERBS.values():
+        for key in default_keys(verb.config_name):
+            assert key.meaning, f"{key.name} has no comment beside it"
+
+
+def test_keys_read_for_the_help_are_those_that_are_composed():
+    composed = compose("train", ["dataset.train=x.xyz"])
+    for key in default_keys("train"):
+        value = composed
+        for part in key.name.split("."):
+            value = value[part]
+        if key.name != "dataset.train" and "$" not in key.value:
+            assert value == yaml.safe_load(key.value), key.name
