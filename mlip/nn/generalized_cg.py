@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from itertools import combinations_with_replacement
 from typing import NamedTuple
 
@@ -11,13 +11,14 @@ import numpy as np
 
 from mlip.nn.irreps import clebsch_gordan, degree_slice, dim
 
+
 class _Coupling(NamedTuple):
     degree: int
     parity: int
     tensor: np.ndarray  # (2l+1, d, …, d)
 
 
-@lru_cache(maxsize=None)
+@cache
 def coupling_tensor(lmax: int, degree: int, correlation: int) -> np.ndarray:
     """All couplings of `correlation` copies of degrees 0..lmax to one natural-parity degree.
 
@@ -44,7 +45,7 @@ def coupling_tensor(lmax: int, degree: int, correlation: int) -> np.ndarray:
     return np.stack(tensors)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _couplings(lmax: int, factors: int, *, natural_only: bool) -> list[_Coupling]:
     """Couplings of `factors` copies, ordered by degree, parity and then by construction."""
     if factors == 1:
@@ -72,13 +73,13 @@ def _couple_one_more(left: _Coupling, lmax: int) -> Iterator[_Coupling]:
             yield _Coupling(degree, left.parity * (-1) ** l, tensor.reshape(shape))
 
 
-@lru_cache(maxsize=None)
+@cache
 def monomials(variables: int, degree: int) -> tuple[tuple[int, ...], ...]:
     """Sorted index tuples of all monomials of one degree."""
     return tuple(combinations_with_replacement(range(variables), degree))
 
 
-@lru_cache(maxsize=None)
+@cache
 def monomial_coefficients(lmax: int, degree: int, correlation: int) -> np.ndarray:
     """The couplings as homogeneous polynomials: coefficients of the sorted monomials.
 
@@ -99,9 +100,7 @@ def monomial_coefficients(lmax: int, degree: int, correlation: int) -> np.ndarra
     grid = np.indices((d,) * correlation).reshape(correlation, -1).T
     target = np.array([position[tuple(row)] for row in np.sort(grid, axis=1).tolist()])
     flat = tensor.reshape(-1, d**correlation)
-    result = np.stack(
-        [np.bincount(target, weights=row, minlength=len(position)) for row in flat]
-    )
+    result = np.stack([np.bincount(target, weights=row, minlength=len(position)) for row in flat])
     result = result.reshape(*tensor.shape[:2], len(position))
     result[np.abs(result) < 1e-12] = 0.0
     result.setflags(write=False)

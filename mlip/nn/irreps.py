@@ -24,6 +24,27 @@ def degree_slice(degree: int) -> slice:
     return slice(degree**2, (degree + 1) ** 2)
 
 
+def reflection_class(lmax: int) -> np.ndarray:
+    """Parity of each real harmonic under the reflections of x, y and z.
+
+    Args:
+        lmax: highest degree.
+
+    Returns:
+        int, shape ((lmax + 1)²,): bit 2 is set if the component is odd in x, bit 1 in y, bit 0
+        in z. The class of a product is the exclusive or of the classes.
+    """
+    classes = []
+    for degree in range(lmax + 1):
+        for order in range(-degree, degree + 1):
+            m = abs(order)
+            odd_x = order < 0
+            odd_y = (degree - m) % 2
+            odd_z = (m - odd_x) % 2
+            classes.append(4 * odd_x + 2 * odd_y + odd_z)
+    return np.array(classes)
+
+
 @lru_cache(maxsize=None)
 def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
     """Real coupling coefficients of unit Frobenius norm, symmetric under exchange up to a sign.

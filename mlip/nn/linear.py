@@ -7,7 +7,6 @@ from math import isqrt, sqrt
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
@@ -43,7 +42,7 @@ class EquivariantLinear(nnx.Module):
     def __call__(
         self, parts: Sequence[Float[Array, "N _ channels_in"]]
     ) -> Float[Array, "N components channels_out"]:
-        """Map one array per degree, each of shape (N, 2l+1, channels_in[l]), to the joint layout."""
+        """Map one array per degree, of shape (N, 2l+1, channels_in[l]), to the joint layout."""
         mapped = [
             part @ (weight[...] * (1.0 / sqrt(weight.shape[0])))
             for part, weight in zip(parts, self.weights, strict=True)
@@ -75,10 +74,7 @@ class ElementLinear(nnx.Module):
     ) -> None:
         shape = (in_channels, num_elements, out_channels)
         self.weights = nnx.List(
-            [
-                nnx.Param(jax.random.normal(rngs.params(), shape, dtype))
-                for _ in range(lmax + 1)
-            ]
+            [nnx.Param(jax.random.normal(rngs.params(), shape, dtype)) for _ in range(lmax + 1)]
         )
 
     def __call__(

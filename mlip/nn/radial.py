@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from math import pi, sqrt
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -100,7 +100,7 @@ class RadialMLP(nnx.Module):
         self.weights = nnx.List(
             [
                 nnx.Param(jax.random.normal(rngs.params(), (fan_in, fan_out), dtype))
-                for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
+                for fan_in, fan_out in itertools.pairwise(widths)
             ]
         )
 

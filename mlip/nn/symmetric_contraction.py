@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import ceil, log2
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +13,13 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from mlip.nn.components import sum_components, take_components
 from mlip.nn.generalized_cg import monomial_coefficients, monomials
-from mlip.nn.irreps import degree_slice, dim
+from mlip.nn.irreps import dim, reflection_class
+
+# Up to this many elements every atom is multiplied with the matrices of all elements, which costs
+# arithmetic but no regrouping; beyond it atoms are grouped into tiles of one element each.
+MOST_ELEMENTS_WITHOUT_TILES = 5
 
 
 class SymmetricContraction(nnx.Module):
@@ -20,9 +27,12 @@ class SymmetricContraction(nnx.Module):
 
         B_kLM = Σ_ν Σ_η w^ν_zkLη Σ_{m1…mν} U^{LM,η}_{m1…mν} A_km1 … A_kmν
 
-    For fixed element and channel every component is a polynomial in the d = (lmax+1)² numbers A.
-    It is evaluated in Horner form, Σ_i l_i(A) Σ_r M_ri r(A) with few left monomials l and all
-    monomials r of the remaining degrees, so that the work is one batched matrix product.
+    For fixed element and channel every component is a polynomial in the d = (lmax+1)² numbers A,
+    evaluated as Σ_i l_i(A) Σ_r M_ir r(A): few left monomials l, and right monomials r that are
+    products of two of (1, A). Real harmonics are even or odd under the reflections of x, y and z,
+    so right monomials fall into eight classes, and a left and a right monomial together serve
+    the one output of their joint class or none: the matrices M are small and dense. Channels lead
+    and atoms trail, the layout in which XLA's CPU backend multiplies batches fastest.
 
     Args:
         lmax: highest degree of A.
@@ -48,6 +58,7 @@ class SymmetricContraction(nnx.Module):
         dtype: DTypeLike,
     ) -> None:
         self.lmax, self.hidden_lmax, self.correlation = lmax, hidden_lmax, correlation
+        self.num_elements = num_elements
         self.weights = nnx.List(
             [
                 nnx.List(
@@ -64,29 +75,64 @@ class SymmetricContraction(nnx.Module):
         self, features: Float[Array, "N d channels"], species: Int[Array, "N"]
     ) -> Float[Array, "N d_out channels"]:
         """Contract A of shape (N, (lmax+1)², channels) to (N, (hidden_lmax+1)², channels)."""
-        matrix = self._polynomial_matrix(features.dtype)
-        num_elements = matrix.shape[0]
-        tiles = _ElementTiles(species, num_elements)
-        x = jnp.swapaxes(tiles.gather(features), 2, 3)  # (tiles, T, C, d)
-        x = jnp.swapaxes(x, 1, 2)  # (tiles, C, T, d)
-        left, right = _horner_monomials(x, self.correlation)
-        partial = right @ matrix[tiles.element]  # (tiles, C, T, outputs · left)
-        outputs = dim(self.hidden_lmax)
-        partial = partial.reshape(*partial.shape[:-1], outputs, left.shape[-1])
-        product = jnp.sum(partial * left[..., None, :], axis=-1)  # (tiles, C, T, outputs)
-        return tiles.scatter(jnp.transpose(product, (0, 2, 3, 1)))
+        if self.num_elements <= MOST_ELEMENTS_WITHOUT_TILES:
+            x = jnp.transpose(features, (2, 1, 0))[:, None]  # (C, 1, d, N)
+            every = jnp.arange(self.num_elements, dtype=species.dtype)
+            own = (species[None, :] == every[:, None]).astype(x.dtype)  # (Z, N)
+            product = self._contract(x, every[None], own)
+            return jnp.transpose(product[:, 0], (2, 1, 0))
+        tiles = _ElementTiles(species, self.num_elements)
+        x = jnp.transpose(tiles.gather(features), (3, 0, 2, 1))  # (C, tiles, d, T)
+        product = self._contract(x, tiles.element[:, None], None)
+        return tiles.scatter(jnp.transpose(product, (1, 3, 2, 0)))
 
-    def _polynomial_matrix(self, dtype: DTypeLike) -> Float[Array, "Z C right outputs_left"]:
-        """Per-element weights contracted with the couplings, in Horner form."""
-        parts = []
+    def _contract(
+        self,
+        x: Float[Array, "C G d T"],
+        element: Int[Array, "G E"],
+        own: Float[Array, "E T"] | None,
+    ) -> Float[Array, "C G outputs T"]:
+        """The polynomials of E candidate elements for each of G groups of T atoms.
+
+        `own` is one where a candidate is the atom's element; `None` stands for E = 1.
+        """
+        layout = _layout(self.lmax, self.hidden_lmax, self.correlation)
+        extended = jnp.concatenate([jnp.ones_like(x[:, :, :1]), x], axis=2)
+        right = _products(extended, layout.right)
+        lefts = _products(extended, layout.left)
+        totals, first_right, first_row = [], 0, 0
+        for block, matrix in zip(layout.blocks, self._matrices(element, x.dtype), strict=True):
+            part = matrix @ right[:, :, first_right : first_right + block.num_right]
+            part = part.reshape(*x.shape[:2], element.shape[1], block.num_rows, x.shape[3])
+            left = lefts[:, :, first_row : first_row + block.num_rows]
+            totals.append(_own_element(part, own) * left)
+            first_right += block.num_right
+            first_row += block.num_rows
+        rows = jnp.concatenate(totals, axis=2)
+        return sum_components(rows, tuple(layout.outputs.tolist()), dim(self.hidden_lmax))
+
+    def _matrices(
+        self, element: Int[Array, "G E"], dtype: DTypeLike
+    ) -> list[Float[Array, "C G rows right"]]:
+        """For each class the weights contracted with the couplings, rows (element, output, left)."""
+        layout = _layout(self.lmax, self.hidden_lmax, self.correlation)
+        flat = []
         for degree, orders in enumerate(self.weights):
-            table = _horner_table(self.lmax, degree, self.correlation)
             weight = jnp.concatenate([w[...] for w in orders], axis=1)  # (Z, paths, C)
-            weight = jnp.swapaxes(weight, 1, 2)  # (Z, C, paths)
-            paths, right, columns = table.shape
-            part = weight @ jnp.asarray(table.reshape(paths, right * columns), dtype)
-            parts.append(part.reshape(*weight.shape[:2], right, columns))
-        return jnp.concatenate(parts, axis=-1)
+            weight = jnp.transpose(weight, (2, 0, 1))[:, element]  # (C, G, E, paths)
+            table = _coupling_table(self.lmax, self.hidden_lmax, degree, self.correlation)
+            flat.append(weight @ jnp.asarray(table, dtype))
+        matrices, starts = [], [0] * len(flat)
+        for block in layout.blocks:
+            parts = []
+            for degree, rows in enumerate(block.rows_of_degree):
+                size = rows * block.num_right
+                part = flat[degree][..., starts[degree] : starts[degree] + size]
+                parts.append(part.reshape(*part.shape[:3], rows, block.num_right))
+                starts[degree] += size
+            matrix = jnp.concatenate(parts, axis=3) if len(parts) > 1 else parts[0]
+            matrices.append(matrix.reshape(*matrix.shape[:2], -1, block.num_right))
+        return matrices
 
 
 def _initial_weight(
@@ -103,75 +149,146 @@ def _initial_weight(
     return nnx.Param(draw / paths)
 
 
-def _left_degree(correlation: int) -> int:
-    """Degree of the left factors: the right ones then have degree at most two."""
-    return max(1, correlation - 2)
+class _Block(NamedTuple):
+    """The right monomials of one reflection class and the rows they are multiplied with.
+
+    Attributes:
+        num_right: right monomials of this class.
+        rows_of_degree: rows (output, left monomial) for each degree of the result.
+    """
+
+    num_right: int
+    rows_of_degree: tuple[int, ...]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(self.rows_of_degree)
+
+
+class _Layout(NamedTuple):
+    """How the polynomials are laid out; variable 0 is the constant 1, variable i is A_(i−1).
+
+    Attributes:
+        blocks: one for each reflection class in use.
+        right: the right monomials, block by block, as pairs of variables.
+        left: the left monomial of each row, block by block, as a pair of variables.
+        outputs: the output of each row.
+    """
+
+    blocks: tuple[_Block, ...]
+    right: np.ndarray
+    left: np.ndarray
+    outputs: np.ndarray
 
 
 @lru_cache(maxsize=None)
-def _horner_table(lmax: int, degree: int, correlation: int) -> np.ndarray:
-    """Polynomial coefficients of all orders, split into right and left monomials.
+def _layout(lmax: int, hidden_lmax: int, correlation: int) -> _Layout:
+    classes = np.concatenate([[0], reflection_class(lmax)])
+    outputs = reflection_class(hidden_lmax)
+    degree_of = np.repeat(np.arange(hidden_lmax + 1), 2 * np.arange(hidden_lmax + 1) + 1)
+    lefts, rights = _left_monomials(lmax, correlation), _right_monomials(lmax, correlation)
+    left_class = np.bitwise_xor.reduce(classes[lefts], axis=1)
+    right_class = np.bitwise_xor.reduce(classes[rights], axis=1)
+    blocks, right, left, output_of_row = [], [], [], []
+    for which in np.unique(right_class):
+        own = rights[right_class == which]
+        counts = [0] * (hidden_lmax + 1)
+        for output, output_class in enumerate(outputs):
+            matching = lefts[left_class == (output_class ^ which)]
+            left.append(matching)
+            output_of_row += [output] * len(matching)
+            counts[degree_of[output]] += len(matching)
+        if sum(counts):
+            right.append(own)
+            blocks.append(_Block(len(own), tuple(counts)))
+    return _Layout(
+        tuple(blocks), np.concatenate(right), np.concatenate(left), np.array(output_of_row)
+    )
+
+
+def _left_monomials(lmax: int, correlation: int) -> np.ndarray:
+    """What is split off so that at most two factors remain, as pairs of variables."""
+    singles = [(0, i) for i in range(1, dim(lmax) + 1)]
+    pairs = [(i, j) for _, i in singles for _, j in singles if i <= j]
+    return np.array(singles + pairs if correlation == 4 else singles)
+
+
+def _right_monomials(lmax: int, correlation: int) -> np.ndarray:
+    """Monomials of degree at most min(2, ν−1) as pairs of variables, 0 being the constant."""
+    last = [0, 0, 0, dim(lmax), dim(lmax)][correlation]
+    first = 0 if correlation == 1 else dim(lmax)
+    return np.array([(i, j) for i in range(last + 1) for j in range(i, first + 1)])
+
+
+def _split_monomial(variables: list[int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """A monomial of at most four sorted variables as (left pair, right pair)."""
+    padded = [0] * (4 - len(variables)) + variables
+    if len(variables) < 4:
+        return (0, padded[3]), (padded[1], padded[2])
+    return (padded[2], padded[3]), (padded[0], padded[1])
+
+
+@lru_cache(maxsize=None)
+def _coupling_table(lmax: int, hidden_lmax: int, degree: int, correlation: int) -> np.ndarray:
+    """Polynomial coefficients of the couplings to one degree.
 
     Returns:
-        float64, shape (paths of all orders, right monomials, (2·degree + 1) · left monomials).
+        float64, shape (paths of all orders, Σ over blocks of rows · right monomials).
     """
-    d = dim(lmax)
-    left_degree = min(_left_degree(correlation), correlation)
-    lefts = _left_monomials(d, correlation)
-    rights = _right_monomials(d, correlation)
-    left_position = {m: k for k, m in enumerate(lefts)}
-    right_position = {m: k for k, m in enumerate(rights)}
-    tables = []
-    for order in range(1, correlation + 1):
-        coefficients = monomial_coefficients(lmax, degree, order)
-        paths, components, _ = coefficients.shape
-        table = np.zeros((paths, len(rights), components, len(lefts)))
-        split = min(left_degree, order)
-        for k, monomial in enumerate(monomials(d, order)):
-            left, right = left_position[monomial[:split]], right_position[monomial[split:]]
-            table[:, right, :, left] = coefficients[:, :, k]
-        tables.append(table.reshape(paths, len(rights), components * len(lefts)))
-    result = np.concatenate(tables)
-    result.setflags(write=False)
-    return result
+    layout = _layout(lmax, hidden_lmax, correlation)
+    column = _columns(layout, degree)
+    coefficients = [monomial_coefficients(lmax, degree, o) for o in range(1, correlation + 1)]
+    width = sum(block.rows_of_degree[degree] * block.num_right for block in layout.blocks)
+    table = np.zeros((sum(c.shape[0] for c in coefficients), width))
+    first_path = 0
+    for order, values in enumerate(coefficients, start=1):
+        paths = slice(first_path, first_path + values.shape[0])
+        for k, monomial in enumerate(monomials(dim(lmax), order)):
+            left, right = _split_monomial([index + 1 for index in monomial])
+            for component in range(2 * degree + 1):
+                coefficient = values[:, component, k]
+                if coefficient.any():
+                    table[paths, column[degree**2 + component, left, right]] = coefficient
+        first_path += values.shape[0]
+    table.setflags(write=False)
+    return table
 
 
-def _left_monomials(variables: int, correlation: int) -> list[tuple[int, ...]]:
-    degree = _left_degree(correlation)
-    return [m for k in range(1, degree + 1) for m in monomials(variables, k)]
+def _columns(
+    layout: _Layout, degree: int
+) -> dict[tuple[int, tuple[int, int], tuple[int, int]], int]:
+    """Column of the table by (output, left, right), for the outputs of one degree."""
+    columns = {}
+    row = right_start = count = 0
+    for block in layout.blocks:
+        rights = layout.right[right_start : right_start + block.num_right].tolist()
+        for index in range(row, row + block.num_rows):
+            output = int(layout.outputs[index])
+            if degree**2 <= output < (degree + 1) ** 2:
+                left = tuple(layout.left[index].tolist())
+                for right in rights:
+                    columns[output, left, tuple(right)] = count
+                    count += 1
+        row += block.num_rows
+        right_start += block.num_right
+    return columns
 
 
-def _right_monomials(variables: int, correlation: int) -> list[tuple[int, ...]]:
-    degree = min(correlation - 1, 2)
-    return [m for k in range(degree + 1) for m in monomials(variables, k)]
+def _products(x: Float[Array, "C G d1 T"], pairs: np.ndarray) -> Float[Array, "C G pairs T"]:
+    """Products of pairs of variables."""
+    first, second = (tuple(column.tolist()) for column in pairs.T)
+    taken = take_components(x, second, x.shape[2])
+    return taken * take_components(x, first, x.shape[2]) if any(first) else taken
 
 
-def _horner_monomials(
-    x: Float[Array, "... d"], correlation: int
-) -> tuple[Float[Array, "... left"], Float[Array, "... right"]]:
-    """Values of the left and right monomials."""
-    d = x.shape[-1]
-    left = _monomial_values(x, _left_monomials(d, correlation))
-    return left, _monomial_values(x, _right_monomials(d, correlation))
-
-
-def _monomial_values(
-    x: Float[Array, "... d"], wanted: list[tuple[int, ...]]
-) -> Float[Array, "... monomials"]:
-    """Monomials of degree at most two as the product of two selections of (1, x).
-
-    The selections are matrix products with constant 0/1 matrices: on a CPU a gather along the last
-    axis costs ten times as much.
-    """
-    d = x.shape[-1]
-    if wanted == monomials(d, 1):
-        return x
-    first, second = np.zeros((2, d + 1, len(wanted)))
-    for k, monomial in enumerate(wanted):
-        padded = (*(index + 1 for index in monomial), 0, 0)
-        first[padded[0], k] = second[padded[1], k] = 1.0
-    extended = jnp.concatenate([jnp.ones_like(x[..., :1]), x], axis=-1)
-    return (extended @ jnp.asarray(first, x.dtype)) * (extended @ jnp.asarray(second, x.dtype))
+def _own_element(
+    x: Float[Array, "C G E rows T"], own: Float[Array, "E T"] | None
+) -> Float[Array, "C G rows T"]:
+    # Written out: XLA's CPU backend does not vectorise a reduction over an inner axis.
+    if own is None:
+        return x[:, :, 0]
+    weight = own[:, None, None, None, :]
+    return sum((x[:, :, e] * weight[e] for e in range(1, x.shape[2])), x[:, :, 0] * weight[0])
 
 
 class _ElementTiles:
@@ -213,4 +330,4 @@ class _ElementTiles:
 def _tile_size(num_nodes: int, num_elements: int) -> int:
     """Atoms per tile: large tiles share matrices, small ones waste fewer slots."""
     wanted = max(num_nodes // (2 * num_elements), 1)
-    return min(max(8, 2 ** int(np.ceil(np.log2(wanted)))), 1024)
+    return min(max(8, 2 ** ceil(log2(wanted))), 1024)
