@@ -127,11 +127,12 @@ def find_restart(
 
 
 def fingerprint(atoms: Atoms, potential: Potential) -> str:
-    """A digest of a starting structure and of the weights that move it."""
+    """A digest of a starting structure and of the potential that moves it."""
     digest = hashlib.sha256()
     for part in (atoms.numbers, atoms.positions, atoms.get_momenta(), atoms.cell.array, atoms.pbc):
         digest.update(np.ascontiguousarray(part).tobytes())
     digest.update(atoms.get_masses().tobytes())
+    digest.update(f"{potential.config!r} {potential.e0}".encode())
     for leaf in jax.tree.leaves(nnx.state(potential.model)):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()

@@ -45,6 +45,9 @@ class VerletList:
     is wrapped back into the cell, its pairs' shifts are corrected. So the result depends on the
     structure alone, not on what the list saw before.
 
+    Candidates beyond the cutoff are not handed out, although they would contribute nothing:
+    looking at their distances takes the host less time than they would take the model.
+
     Args:
         cutoff: Å.
         skin: Å, zero or more.
