@@ -31,10 +31,10 @@ def load(path: str | PathLike[str]) -> Potential:
         MlipError: when the file is missing or damaged, or JAX computes wrong numbers.
     """
     from mlip import runtime
-    from mlip.io import saved_model
+    from mlip.io.saved_model import load as read
 
     runtime.prepare()
-    return saved_model.load(path)
+    return read(path)
 
 
 def __getattr__(name: str) -> Any:

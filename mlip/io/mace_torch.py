@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,7 +79,7 @@ def config_from_torch(hyperparameters: Mapping[str, Any]) -> MACEConfig:
         distance_transform="agnesi" if transform == "Agnesi" else "none",
         interaction=_interaction(h["interaction"]),
         first_interaction=_interaction(h["interaction_first"]),
-        readout_mlp=int(re.match(r"\d+", str(h["MLP_irreps"])).group()),
+        readout_mlp=int(str(h["MLP_irreps"]).split("x")[0]),
         zbl=bool(h.get("pair_repulsion", False)),
         avg_num_neighbors=h["avg_num_neighbors"],
         scale=h.get("atomic_inter_scale", 1.0),
@@ -90,9 +89,8 @@ def config_from_torch(hyperparameters: Mapping[str, Any]) -> MACEConfig:
 
 def _interaction(name: str) -> str:
     if name not in _INTERACTIONS:
-        raise MlipError(
-            f"interaction block {name} is not supported; expected one of {', '.join(_INTERACTIONS)}."
-        )
+        known = ", ".join(_INTERACTIONS)
+        raise MlipError(f"interaction block {name} is not supported; expected one of {known}.")
     return _INTERACTIONS[name]
 
 

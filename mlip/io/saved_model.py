@@ -1,9 +1,11 @@
 """The saved model: one zip file with configuration, weights and metadata, and no pickle.
 
-    NAME.mlip
-        config.yaml            the model's configuration
-        weights.safetensors    trainable arrays by their path in the model, e.g. `layers.0.linear.weights.1`
-        metadata.json          format_version, elements, cutoff, units, E0, precision, provenance
+`NAME.mlip` holds
+
+- `config.yaml`: the model's configuration,
+- `weights.safetensors`: trainable arrays by their path in the model
+  (`layers.0.linear.weights.1`),
+- `metadata.json`: format_version, elements, cutoff, units, E0, precision, provenance.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -9,7 +11,7 @@ from mlip.models.mace import MACE, MACEConfig
 from mlip.settings import Settings
 
 MODEL_CONFIGS: dict[str, type[Settings]] = {"mace": MACEConfig}
-_MODELS: dict[type[Settings], type[nnx.Module]] = {MACEConfig: MACE}
+_MODELS: dict[type[Settings], Callable[..., nnx.Module]] = {MACEConfig: MACE}
 
 
 def build_model(config: Settings, *, rngs: nnx.Rngs, dtype: DTypeLike) -> nnx.Module:

@@ -16,14 +16,12 @@ from pydantic import Field
 
 from mlip.graph import Graph
 from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
-from mlip.nn.irreps import dim
 from mlip.nn.linear import ElementLinear, EquivariantLinear, split_degrees
 from mlip.nn.radial import (
     RadialMLP,
     agnesi_transform,
     bessel_basis,
     polynomial_envelope,
-    scaled_silu,
 )
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.nn.symmetric_contraction import SymmetricContraction
@@ -92,9 +90,7 @@ class MACE(nnx.Module):
         self.layers = nnx.List(layers)
         self.readouts = nnx.List(readouts)
 
-    def __call__(
-        self, graph: Graph, vectors: Float[Array, "B W 3"]
-    ) -> Float[Array, "N"]:
+    def __call__(self, graph: Graph, vectors: Float[Array, "B W 3"]) -> Float[Array, "N"]:
         """Interaction energy of every atom, eV; zero on padding.
 
         Args:
@@ -162,9 +158,7 @@ class MACELayer(nnx.Module):
         dtype: floating-point type.
     """
 
-    def __init__(
-        self, config: MACEConfig, index: int, *, rngs: nnx.Rngs, dtype: DTypeLike
-    ) -> None:
+    def __init__(self, config: MACEConfig, index: int, *, rngs: nnx.Rngs, dtype: DTypeLike) -> None:
         kind = config.first_interaction if index == 0 else config.interaction
         channels, elements = config.channels, len(config.elements)
         input_lmax = 0 if index == 0 else config.hidden_lmax
@@ -240,9 +234,7 @@ class LinearReadout(nnx.Module):
 class MLPReadout(nnx.Module):
     """Atomic energy by one hidden SiLU layer without biases."""
 
-    def __init__(
-        self, channels: int, hidden: int, *, rngs: nnx.Rngs, dtype: DTypeLike
-    ) -> None:
+    def __init__(self, channels: int, hidden: int, *, rngs: nnx.Rngs, dtype: DTypeLike) -> None:
         self.mlp = RadialMLP((channels, hidden, 1), rngs=rngs, dtype=dtype)
 
     def __call__(self, scalars: Float[Array, "N channels"]) -> Float[Array, "N"]:

@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mlip.graph import Graph
-from mlip.nn.irreps import Path, clebsch_gordan, degree_slice, even_paths
+from mlip.nn.irreps import Path, clebsch_gordan, degree_slice, dim, even_paths
 
 
 class ChannelwiseConvolution:
     """Sender features times edge harmonics, one weight per edge, path and channel.
 
-        out_i[p, m3, c] = Σ_j w_ij[p, c] Σ_{m1 m2} √(2 l3+1) C^{l3 m3}_{l1 m1 l2 m2} x_j[l1 m1, c] Y_ij[l2 m2]
+        out_i[p, m3, c] = Σ_j w_ij[p, c] Σ_{m1 m2} √(2 l3+1) C^{l3 m3}_{l1 m1 l2 m2}
+                          · x_j[l1 m1, c] Y_ij[l2 m2]
 
     For each path and block of edges the harmonics are contracted with the coupling first; what is
     left is one small matrix product per block, which sums over the neighbours as it goes: messages
@@ -32,7 +33,7 @@ class ChannelwiseConvolution:
         self.input_lmax = input_lmax
         self.output_lmax = output_lmax
         self.paths = even_paths(input_lmax, harmonics_lmax, output_lmax)
-        self._couplings = [_coupling(path) for path in self.paths]
+        self._couplings = _coupling_matrix(self.paths, harmonics_lmax)
 
     @property
     def num_weights(self) -> int:
@@ -64,34 +65,44 @@ class ChannelwiseConvolution:
             for each degree l3 an array (N, 2 l3 + 1, paths of l3 · channels).
         """
         channels = features.shape[-1]
-        sender_features = features[graph.senders]  # (B, W, d, C)
         blocks, width = graph.senders.shape
+        senders = _gather_senders(features, graph)  # (B, d, W, C)
+        rotations = self._rotations(harmonics)  # (B, rows, W)
         outputs: list[list[jax.Array]] = [[] for _ in range(self.output_lmax + 1)]
-        for index, (path, coupling) in enumerate(zip(self.paths, self._couplings, strict=True)):
+        row = 0
+        for index, path in enumerate(self.paths):
             weight = weights[..., index * channels : (index + 1) * channels]
-            x = sender_features[:, :, degree_slice(path.l1)]
-            weighted = (weight[:, :, None, :] * x).reshape(blocks, -1, channels)
-            rotation = _contract_harmonics(coupling, harmonics[degree_slice(path.l2)])
-            outputs[path.l3].append(rotation.reshape(blocks, 2 * path.l3 + 1, -1) @ weighted)
+            weighted = senders[:, degree_slice(path.l1)] * weight[:, None]
+            rows = (2 * path.l3 + 1) * (2 * path.l1 + 1)
+            rotation = rotations[:, row : row + rows].reshape(blocks, 2 * path.l3 + 1, -1)
+            outputs[path.l3].append(rotation @ weighted.reshape(blocks, -1, channels))
+            row += rows
         merged = [jnp.concatenate(parts, axis=-1) for parts in outputs]
         return [_sum_blocks(part, graph) for part in merged]
 
+    def _rotations(self, harmonics: Sequence[Float[Array, "B W"]]) -> Float[Array, "B rows W"]:
+        """T[b, (path, m3, m1), w] = Σ_m2 √(2 l3+1) C[m3, m1, m2] Y_m2[b, w] of all paths."""
+        y = jnp.stack(harmonics, axis=-1)  # (B, W, m2)
+        return jnp.swapaxes(y @ jnp.asarray(self._couplings, y.dtype), 1, 2)
 
-def _coupling(path: Path) -> np.ndarray:
-    """√(2 l3+1) C with axes (m3, m1, m2)."""
-    block = clebsch_gordan(path.l1, path.l2, path.l3) * np.sqrt(2 * path.l3 + 1)
-    return np.transpose(block, (2, 0, 1))
+
+def _gather_senders(features: Float[Array, "N d C"], graph: Graph) -> Float[Array, "B d W C"]:
+    """Sender features with the edges of a block next to the channels, as the product wants them."""
+    num_nodes, d, channels = features.shape
+    component = jnp.arange(d, dtype=graph.senders.dtype)[None, :, None]
+    rows = graph.senders[:, None, :] * d + component
+    return features.reshape(num_nodes * d, channels)[rows]
 
 
-def _contract_harmonics(
-    coupling: np.ndarray, harmonics: Sequence[Float[Array, "B W"]]
-) -> Float[Array, "B m3 W m1"]:
-    """T[b, m3, w, m1] = Σ_m2 C[m3, m1, m2] Y_m2[b, w]."""
-    m3, m1, m2 = coupling.shape
-    y = jnp.stack(harmonics, axis=-1)  # (B, W, m2)
-    matrix = jnp.asarray(np.transpose(coupling, (2, 0, 1)).reshape(m2, m3 * m1), y.dtype)
-    contracted = (y @ matrix).reshape(*y.shape[:2], m3, m1)
-    return jnp.swapaxes(contracted, 1, 2)
+def _coupling_matrix(paths: Sequence[Path], harmonics_lmax: int) -> np.ndarray:
+    """√(2 l3+1) C of all paths as one matrix, shape ((harmonics_lmax+1)², Σ (2 l3+1)(2 l1+1))."""
+    columns = []
+    for path in paths:
+        block = clebsch_gordan(path.l1, path.l2, path.l3) * np.sqrt(2 * path.l3 + 1)
+        matrix = np.zeros((dim(harmonics_lmax), (2 * path.l3 + 1) * (2 * path.l1 + 1)))
+        matrix[degree_slice(path.l2)] = np.transpose(block, (1, 2, 0)).reshape(2 * path.l2 + 1, -1)
+        columns.append(matrix)
+    return np.concatenate(columns, axis=1)
 
 
 def _sum_blocks(x: Float[Array, "B m channels"], graph: Graph) -> Float[Array, "N m channels"]:
