@@ -1,22 +1,34 @@
 import json
 
+from mlip.cli.console import console, sweep_table
 from mlip.cli.main import main
 
 pytest_plugins = ("tests.support.cli",)
 
 
-def test_each_job_has_its_own_folder_and_the_summary_names_all(train_words, tmp_path, capfd):
-    words = ["train", "-m", *train_words[1:], f"run.dir={tmp_path}", "trainer.max_epochs=1"]
-    assert main([*words, "trainer.seed=0,1"]) == 0
-    evaluations = [
-        json.loads((tmp_path / f"trainer.seed={seed}" / "evaluation.json").read_text())
-        for seed in (0, 1)
-    ]
-    assert evaluations[0] != evaluations[1]
-    summary = capfd.readouterr().out.rpartition("Sweep")[2]
-    for seed, evaluation in enumerate(evaluations):
-        assert f"trainer.seed={seed}" in summary
-        assert f"{evaluation['hot']['forces_rmse_mev_per_a']:.1f}" in summary
+def test_each_job_is_a_process_with_its_own_folder(trained, data_folder, tmp_path, capfd):
+    words = ["relax", "-m", f"model={trained}/model.mlip", f"structure={data_folder}/start.xyz"]
+    words += [f"run.dir={tmp_path}", "relax.max_steps=0", "relax.fmax=1000,1e-9"]
+    assert main(words) == 1
+    assert (tmp_path / "relax.fmax=1000" / "relaxed.xyz").is_file()
+    assert (tmp_path / "relax.fmax=1e-09" / "unconverged.xyz").is_file()
+    summary = capfd.readouterr().out.rpartition("Sweep")[2].splitlines()
+    assert any("relax.fmax=1000" in line and "well" in line for line in summary)
+    assert any("relax.fmax=1e-09" in line and "failed (1)" in line for line in summary)
+
+
+def test_summary_shows_the_force_errors_of_every_subset(tmp_path):
+    for name, error in (("a", 12.34), ("b", 56.78)):
+        (tmp_path / name).mkdir()
+        content = {"300K": {"forces_rmse_mev_per_a": error}, "600K": {}}
+        (tmp_path / name / "evaluation.json").write_text(json.dumps(content))
+    jobs = [("x=1", tmp_path / "a"), ("x=2", tmp_path / "b"), ("x=3", tmp_path / "absent")]
+    with console().capture() as capture:
+        console().print(sweep_table(jobs, [0, 0, 2]))
+    lines = capture.get().splitlines()
+    assert any("x=1" in line and "12.3" in line for line in lines)
+    assert any("x=2" in line and "56.8" in line for line in lines)
+    assert any("x=3" in line and "failed (2)" in line and "–" in line for line in lines)
 
 
 def test_all_combinations_of_keys_and_groups(train_words, tmp_path, capsys):
