@@ -26,25 +26,10 @@ from mlip.training.optimizer import OptimizerSettings, build_optimizer
 from mlip.training.plan import Plan
 from mlip.training.progress import Reporter
 from mlip.training.recorder import Recorder, frame_names
-from mlip.training.settings import TrainerSettings
+from mlip.training.settings import MAY_CHANGE, TrainerSettings
 from mlip.training.state import Bookkeeping, SplitModel, from_host, initial_state, to_host
 from mlip.training.step import StepMetrics, Steps
 
-# Settings that may differ when a run is resumed: they move its end or its output, not its course.
-MAY_CHANGE = {
-    f"trainer.{name}"
-    for name in (
-        "max_epochs",
-        "max_steps",
-        "max_minutes",
-        "keep",
-        "early_stopping",
-        "checkpoint_minutes",
-        "keep_checkpoints",
-        "log_steps",
-        "tensorboard",
-    )
-}
 _BEST = "best."
 
 

@@ -8,6 +8,22 @@ from pydantic import Field, model_validator
 
 from mlip.settings import Settings
 
+# Settings that may differ when a run is resumed: they move its end or its output, not its course.
+MAY_CHANGE = {
+    f"trainer.{name}"
+    for name in (
+        "max_epochs",
+        "max_steps",
+        "max_minutes",
+        "keep",
+        "early_stopping",
+        "checkpoint_minutes",
+        "keep_checkpoints",
+        "log_steps",
+        "tensorboard",
+    )
+}
+
 
 class SecondStageSettings(Settings):
     """The last part of a run, with other loss weights.
