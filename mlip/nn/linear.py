@@ -11,7 +11,6 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from mlip.nn.irreps import degree_slice
 
 
 class EquivariantLinear(nnx.Module):
@@ -44,10 +43,15 @@ class EquivariantLinear(nnx.Module):
     ) -> Float[Array, "N components channels_out"]:
         """Map one array per degree, of shape (N, 2l+1, channels_in[l]), to the joint layout."""
         mapped = [
-            part @ (weight[...] * (1.0 / sqrt(weight.shape[0])))
+            _matmul(part, weight[...] * (1.0 / sqrt(weight.shape[0])))
             for part, weight in zip(parts, self.weights, strict=True)
         ]
         return jnp.concatenate(mapped, axis=1) if len(mapped) > 1 else mapped[0]
+
+
+def _matmul(x: Float[Array, "N m inputs"], weight: Float[Array, "inputs outputs"]) -> jax.Array:
+    # One GEMM over atoms and components, and one for each derivative.
+    return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], -1)
 
 
 class ElementLinear(nnx.Module):
@@ -82,8 +86,8 @@ class ElementLinear(nnx.Module):
     ) -> Float[Array, "N components channels_out"]:
         """Map the degrees this layer has weights for; higher ones in `x` are dropped."""
         mapped = [
-            _per_element(x[:, degree_slice(degree)], weight[...], species)
-            for degree, weight in enumerate(self.weights)
+            _per_element(part, weight[...], species)
+            for part, weight in zip(split_degrees(x), self.weights, strict=False)
         ]
         return jnp.concatenate(mapped, axis=1) if len(mapped) > 1 else mapped[0]
 
@@ -96,11 +100,11 @@ def _per_element(
     # One GEMM for all elements, then each atom keeps its own: cheaper than gathering matrices.
     fan_in, num_elements, fan_out = weight.shape
     scaled = weight.reshape(fan_in, num_elements * fan_out) * (1.0 / sqrt(fan_in * num_elements))
-    every = (x @ scaled).reshape(*x.shape[:2], num_elements, fan_out)
+    every = _matmul(x, scaled).reshape(*x.shape[:2], num_elements, fan_out)
     return jnp.take_along_axis(every, species[:, None, None, None], axis=2)[:, :, 0]
 
 
-def split_degrees(x: Float[Array, "N components channels"]) -> list[Float[Array, "N m channels"]]:
-    """The joint layout as one array per degree."""
+def split_degrees(x: Float[Array, "N components ..."]) -> list[Float[Array, "N m ..."]]:
+    """The joint layout as one array per degree; components lie on the second axis."""
     lmax = isqrt(x.shape[1]) - 1
-    return [x[:, degree_slice(degree)] for degree in range(lmax + 1)]
+    return jnp.split(x, [(degree + 1) ** 2 for degree in range(lmax)], axis=1)

@@ -107,8 +107,10 @@ class RadialMLP(nnx.Module):
     def __call__(self, x: Float[Array, "... features"]) -> Float[Array, "... weights"]:
         """Per-edge weights of shape (..., widths[-1])."""
         last = len(self.weights) - 1
+        leading = x.shape[:-1]
+        x = x.reshape(-1, x.shape[-1])  # one GEMM, and one for each derivative
         for index, weight in enumerate(self.weights):
             x = x @ (weight[...] * (1.0 / sqrt(weight.shape[0])))
             if index < last:
                 x = scaled_silu(x)
-        return x
+        return x.reshape(*leading, -1)

@@ -98,16 +98,13 @@ class SymmetricContraction(nnx.Module):
         """
         layout = _layout(self.lmax, self.hidden_lmax, self.correlation)
         extended = jnp.concatenate([jnp.ones_like(x[:, :, :1]), x], axis=2)
-        right = _products(extended, layout.right)
-        lefts = _products(extended, layout.left)
-        totals, first_right, first_row = [], 0, 0
-        for block, matrix in zip(layout.blocks, self._matrices(element, x.dtype), strict=True):
-            part = matrix @ right[:, :, first_right : first_right + block.num_right]
-            part = part.reshape(*x.shape[:2], element.shape[1], block.num_rows, x.shape[3])
-            left = lefts[:, :, first_row : first_row + block.num_rows]
+        rights = _split(_products(extended, layout.right), [b.num_right for b in layout.blocks], 2)
+        lefts = _split(_products(extended, layout.left), [b.num_rows for b in layout.blocks], 2)
+        matrices = self._matrices(element, x.dtype)
+        totals = []
+        for matrix, right, left in zip(matrices, rights, lefts, strict=True):
+            part = (matrix @ right).reshape(*x.shape[:2], element.shape[1], -1, x.shape[3])
             totals.append(_own_element(part, own) * left)
-            first_right += block.num_right
-            first_row += block.num_rows
         rows = jnp.concatenate(totals, axis=2)
         return sum_components(rows, tuple(layout.outputs.tolist()), dim(self.hidden_lmax))
 
@@ -116,23 +113,17 @@ class SymmetricContraction(nnx.Module):
     ) -> list[Float[Array, "C G rows right"]]:
         """For each class the weights contracted with the couplings, rows (element, output, left)."""
         layout = _layout(self.lmax, self.hidden_lmax, self.correlation)
-        flat = []
+        parts: list[list[jax.Array]] = [[] for _ in layout.blocks]
         for degree, orders in enumerate(self.weights):
             weight = jnp.concatenate([w[...] for w in orders], axis=1)  # (Z, paths, C)
             weight = jnp.transpose(weight, (2, 0, 1))[:, element]  # (C, G, E, paths)
             table = _coupling_table(self.lmax, self.hidden_lmax, degree, self.correlation)
-            flat.append(weight @ jnp.asarray(table, dtype))
-        matrices, starts = [], [0] * len(flat)
-        for block in layout.blocks:
-            parts = []
-            for degree, rows in enumerate(block.rows_of_degree):
-                size = rows * block.num_right
-                part = flat[degree][..., starts[degree] : starts[degree] + size]
-                parts.append(part.reshape(*part.shape[:3], rows, block.num_right))
-                starts[degree] += size
-            matrix = jnp.concatenate(parts, axis=3) if len(parts) > 1 else parts[0]
-            matrices.append(matrix.reshape(*matrix.shape[:2], -1, block.num_right))
-        return matrices
+            flat = weight @ jnp.asarray(table, dtype)
+            sizes = [block.rows_of_degree[degree] * block.num_right for block in layout.blocks]
+            for part, block, numbers in zip(parts, layout.blocks, _split(flat, sizes, 3), strict=True):
+                part.append(numbers.reshape(*flat.shape[:3], -1, block.num_right))
+        merged = [jnp.concatenate(part, axis=3) for part in parts]
+        return [matrix.reshape(*matrix.shape[:2], -1, matrix.shape[-1]) for matrix in merged]
 
 
 def _initial_weight(
@@ -279,6 +270,11 @@ def _products(x: Float[Array, "C G d1 T"], pairs: np.ndarray) -> Float[Array, "C
     first, second = (tuple(column.tolist()) for column in pairs.T)
     taken = take_components(x, second, x.shape[2])
     return taken * take_components(x, first, x.shape[2]) if any(first) else taken
+
+
+def _split(x: jax.Array, sizes: list[int], axis: int) -> list[jax.Array]:
+    # Split, not sliced: the derivative of a split is one concatenation.
+    return jnp.split(x, np.cumsum(sizes)[:-1].tolist(), axis=axis)
 
 
 def _own_element(

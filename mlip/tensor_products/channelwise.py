@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from mlip.graph import Graph
 from mlip.nn.irreps import Path, clebsch_gordan, degree_slice, dim, even_paths
+from mlip.nn.linear import split_degrees
 
 
 class ChannelwiseConvolution:
@@ -65,25 +66,28 @@ class ChannelwiseConvolution:
             for each degree l3 an array (N, 2 l3 + 1, paths of l3 · channels).
         """
         channels = features.shape[-1]
-        blocks, width = graph.senders.shape
-        senders = _gather_senders(features, graph)  # (B, d, W, C)
-        rotations = self._rotations(harmonics)  # (B, rows, W)
+        blocks = graph.senders.shape[0]
+        # Parts are split, not sliced: the derivative of a split is one concatenation.
+        senders = split_degrees(_gather_senders(features, graph))  # of (B, 2 l1+1, W, C)
+        rotations = self._rotations(harmonics)
+        weight_of_path = jnp.split(weights[:, None], len(self.paths), axis=-1)
         outputs: list[list[jax.Array]] = [[] for _ in range(self.output_lmax + 1)]
-        row = 0
-        for index, path in enumerate(self.paths):
-            weight = weights[..., index * channels : (index + 1) * channels]
-            weighted = senders[:, degree_slice(path.l1)] * weight[:, None]
-            rows = (2 * path.l3 + 1) * (2 * path.l1 + 1)
-            rotation = rotations[:, row : row + rows].reshape(blocks, 2 * path.l3 + 1, -1)
-            outputs[path.l3].append(rotation @ weighted.reshape(blocks, -1, channels))
-            row += rows
+        for path, weight, rotation in zip(self.paths, weight_of_path, rotations, strict=True):
+            weighted = (senders[path.l1] * weight).reshape(blocks, -1, channels)
+            rotation = rotation.reshape(blocks, 2 * path.l3 + 1, -1)
+            outputs[path.l3].append(rotation @ weighted)
         merged = [jnp.concatenate(parts, axis=-1) for parts in outputs]
         return [_sum_blocks(part, graph) for part in merged]
 
-    def _rotations(self, harmonics: Sequence[Float[Array, "B W"]]) -> Float[Array, "B rows W"]:
-        """T[b, (path, m3, m1), w] = Σ_m2 √(2 l3+1) C[m3, m1, m2] Y_m2[b, w] of all paths."""
+    def _rotations(
+        self, harmonics: Sequence[Float[Array, "B W"]]
+    ) -> list[Float[Array, "B m3_m1 W"]]:
+        """T[b, (m3, m1), w] = Σ_m2 √(2 l3+1) C[m3, m1, m2] Y_m2[b, w] of each path."""
         y = jnp.stack(harmonics, axis=-1)  # (B, W, m2)
-        return jnp.swapaxes(y @ jnp.asarray(self._couplings, y.dtype), 1, 2)
+        every = y.reshape(-1, y.shape[-1]) @ jnp.asarray(self._couplings, y.dtype)
+        sizes = [(2 * path.l3 + 1) * (2 * path.l1 + 1) for path in self.paths]
+        transposed = jnp.swapaxes(every.reshape(*y.shape[:2], -1), 1, 2)
+        return jnp.split(transposed, np.cumsum(sizes)[:-1].tolist(), axis=1)
 
 
 def _gather_senders(features: Float[Array, "N d C"], graph: Graph) -> Float[Array, "B d W C"]:
