@@ -117,7 +117,15 @@ def _read_file(file: Path, groups: dict[str, str | None]) -> tuple[list[Override
         name = section.get("name") if isinstance(section, dict) else None
         if group not in explicit and name in options(group):
             choices.append(Choice(group, str(name)))
+    _forget_default_folder(content)
     return choices, content
+
+
+def _forget_default_folder(content: dict[str, Any]) -> None:
+    """Let the folder of a saved config follow a new `run.name` where it followed the old one."""
+    run = content.get("run")
+    if isinstance(run, dict) and run.get("dir") == f"runs/{run.get('name')}":
+        del run["dir"]
 
 
 def _take_over_architecture(

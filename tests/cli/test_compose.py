@@ -105,6 +105,15 @@ def test_resolved_config_read_back_gives_the_same_settings(tmp_path):
     assert again == settings
 
 
+def test_new_name_for_a_saved_config_gives_it_a_new_folder(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("run: {name: old, dir: runs/old}\n")
+    assert compose("train", [], file)["run"] == {"name": "old", "dir": "runs/old"}
+    assert compose("train", ["run.name=new"], file)["run"]["dir"] == "runs/new"
+    file.write_text("run: {name: old, dir: /scratch/old}\n")
+    assert compose("train", ["run.name=new"], file)["run"]["dir"] == "/scratch/old"
+
+
 def test_info_takes_an_architecture_or_a_file():
     assert compose("info", ["model=mace_small"])["model"]["channels"] == 32
     assert compose("info", ["model=a/model.mlip"])["model"] == "a/model.mlip"
