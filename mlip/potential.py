@@ -233,15 +233,28 @@ class Potential:
         for item in items:
             species_index(item, self.elements)
         lists = [neighbor_list(item, self.cutoff) for item in items]
-        order = sorted(range(len(items)), key=lambda k: len(lists[k].receivers))
+        order = sorted(range(len(items)), key=lambda k: len(lists[k].receivers), reverse=True)
         predictions: dict[int, Prediction] = {}
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch, pairs = [items[k] for k in chosen], [lists[k] for k in chosen]
-            shape = bucket_shape(batch, pairs, batch_size)
+            shape = self._compiled_or(bucket_shape(batch, pairs, batch_size), len(batch))
             output = self.evaluate_graph(collate(batch, pairs, self.elements, shape, self.dtype))
             predictions.update(zip(chosen, self.unpack(output, batch), strict=True))
         return [predictions[k] for k in range(len(items))]
+
+    def _compiled_or(self, wanted: BatchShape, structures: int) -> BatchShape:
+        """A compiled shape that holds `wanted`, if padding costs less than compiling anew."""
+        # The incomplete last batch may be padded freely: it is evaluated once.
+        most = 2 * wanted.nodes if structures == wanted.graphs else np.inf
+        fitting = [
+            shape
+            for shape in self._shapes_seen
+            if (shape.graphs, shape.width) == (wanted.graphs, wanted.width)
+            and wanted.nodes <= shape.nodes <= most
+            and wanted.blocks <= shape.blocks
+        ]
+        return min(fitting, default=wanted)
 
     def unpack(self, output: Output, structures: Sequence[Structure]) -> list[Prediction]:
         """Split a batch's output by structure, sums and E0 in float64."""
