@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from peers.environments import ROOT, interpreter
-from peers.protocol import Setting, worker_file
+from peers.protocol import ANSWER, Setting, worker_file
 
 OURS = "jax-mlip"
 KINDS = {"train": "training step", "ase": "ASE step"}
@@ -87,10 +87,10 @@ class Worker:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            sys.exit(f"{self.name}: the worker ended with status {self._process.wait()}")
-        return json.loads(line)
+        for line in self._process.stdout:
+            if line.startswith(ANSWER):
+                return json.loads(line.removeprefix(ANSWER))
+        sys.exit(f"{self.name}: the worker ended with status {self._process.wait()}")
 
 
 def compare(workers: list[Worker], turns: int, steps: int) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 Step = Callable[[], Any]
+ANSWER = "answer:"  # begins every line meant for the driver; libraries print other lines
 
 
 class Setting(NamedTuple):
@@ -65,16 +65,13 @@ def serve(describe: dict[str, Any], steps: dict[str, Step]) -> None:
         describe: what is told of the worker: versions, number of parameters.
         steps: what is timed, by the command that runs it; each returns when it is done.
     """
-    # Whatever a library prints goes to stderr: stdout carries answers only.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    print(json.dumps(describe), file=answers, flush=True)
+    print(ANSWER, json.dumps(describe), flush=True)
     for line in sys.stdin:
         step = steps[line.strip()]
         start = time.perf_counter()
         step()
         seconds = time.perf_counter() - start
-        print(json.dumps({"seconds": seconds}), file=answers, flush=True)
+        print(ANSWER, json.dumps({"seconds": seconds}), flush=True)
 
 
 def worker_file(name: str) -> Path:
