@@ -21,8 +21,7 @@ def load(path: str | PathLike[str]) -> Potential:
     """Read a saved model.
 
     The first call of a process checks that this machine's JAX computes right numbers and turns
-    on the cache of compiled programs (`mlip.runtime`). A model of double precision turns on
-    JAX's 64-bit mode.
+    on the cache of compiled programs (`mlip.runtime`).
 
     Args:
         path: a `.mlip` file.
