@@ -16,18 +16,18 @@ help: ## list these commands
 	@echo
 	@echo "PYTHON=python3.12 chooses the interpreter, VENV=.venv312 the environment's folder."
 
-quickstart: $(RUN)/model.mlip $(RUN)/md/energy_drift.png ## set up, train on the embedded data, report, run dynamics
+quickstart: $(RUN)/report.html $(RUN)/md/energy_drift.png ## set up, train on the embedded data, report, run dynamics
 	@echo
 	@echo "model    $(RUN)/model.mlip"
 	@echo "report   $(RUN)/report.html"
 	@echo "dynamics $(RUN)/md/"
 
-# A run that was interrupted goes on where it stopped.
-$(RUN)/model.mlip: | $(READY)
+# The last file that each command writes stands for it. What was interrupted goes on where it stopped.
+$(RUN)/report.html: | $(READY)
 	$(BIN)/mlip train experiment=quickstart
 
-$(RUN)/md/energy_drift.png: $(RUN)/model.mlip
-	$(BIN)/mlip md model=$< structure=datasets/quickstart/test_300K.xyz run.dir=$(RUN)/md \
+$(RUN)/md/energy_drift.png: $(RUN)/report.html
+	$(BIN)/mlip md model=$(RUN)/model.mlip structure=datasets/quickstart/test_300K.xyz run.dir=$(RUN)/md \
 	    md.ensemble=nve md.timestep=0.5 md.time=1
 
 test: $(READY) ## set up, run the tests
