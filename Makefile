@@ -43,7 +43,7 @@ clean: ## remove the environment and the caches; keeps runs/
 
 # The stamp is younger than what it was made from, so that nothing is installed twice.
 $(READY): pyproject.toml $(wildcard constraints/*.txt)
-	@set -e; \
+	@set -e; found=; \
 	usable='import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; \
 	for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python); do \
 	    if "$$python" -c "$$usable" >/dev/null 2>&1; then found=$$python; break; fi; \
@@ -51,7 +51,7 @@ $(READY): pyproject.toml $(wildcard constraints/*.txt)
 	if [ -z "$$found" ]; then \
 	    echo "no usable Python: $(or $(PYTHON),python3.13 … python3.11) must be Python 3.11, 3.12 or 3.13 with its venv module (on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; \
 	fi; \
-	echo "setting up $(VENV) with $$("$$found" --version)"; \
+	echo "setting up $(VENV) with $$("$$found" --version), a minute or two"; \
 	"$$found" -m venv $(VENV); \
 	line=$$($(BIN)/python -c 'import sys; print("py%d%d" % sys.version_info[:2])'); \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
