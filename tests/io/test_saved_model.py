@@ -1,0 +1,163 @@
+"""Saved models come back bit for bit, and damage is told in a sentence."""
+
+import errno
+import json
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax import nnx
+
+from mlip.data.structure import Structure
+from mlip.errors import MlipError
+from mlip.io.saved_model import FORMAT_VERSION, load, save
+from tests.support.potentials import mace_config, molecule, potential_of
+from tests.tolerances import FLOAT64
+
+FIXTURES = Path(__file__).resolve().parent / "fixtures"
+CONFIG = mace_config(channels=2, lmax=1, radial_mlp=(4,))
+
+
+@pytest.fixture(scope="module")
+def potential():
+    return potential_of(CONFIG)
+
+
+@pytest.fixture
+def saved(potential, tmp_path):
+    return save(potential, tmp_path / "model.mlip")
+
+
+def rewrite(path, **changes):
+    """Replace members of the archive."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (members | changes).items():
+            archive.writestr(name, content)
+
+
+def member(path, name):
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(name)
+
+
+def weights_of(potential):
+    return jax.tree.leaves(nnx.state(potential.model, nnx.Param))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_round_trip_is_exact(tmp_path, precision):
+    original = potential_of(CONFIG, precision, seed=3)
+    original.metadata["data"] = "water"
+    loaded = load(save(original, tmp_path / "model.mlip"))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.mlip"]
+    for one, other in zip(weights_of(loaded), weights_of(original), strict=True):
+        assert one.dtype == other.dtype == np.dtype(precision)
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+    for attribute in ("config", "elements", "e0", "precision", "metadata"):
+        assert getattr(loaded, attribute) == getattr(original, attribute)
+
+
+def test_loaded_potential_predicts_the_same_bits(potential, saved):
+    structure = [molecule(0)]
+    before, after = potential.predict(structure)[0], load(saved).predict(structure)[0]
+    assert before.energy == after.energy
+    np.testing.assert_array_equal(before.forces, after.forces)
+
+
+def test_file_of_format_1_is_still_read():
+    """The file is never made anew: it stands for the files that users have."""
+    potential = load(FIXTURES / "format_1.mlip")
+    expected = json.loads((FIXTURES / "format_1.json").read_text())
+    structures = [
+        Structure(
+            np.array(each["numbers"], np.int32),
+            np.array(each["positions"]),
+            np.array(each["cell"]),
+            np.array(each["pbc"]),
+        )
+        for each in expected
+    ]
+    for each, prediction in zip(expected, potential.predict(structures), strict=True):
+        np.testing.assert_allclose(prediction.energy, each["energy"], atol=FLOAT64.energy, rtol=0)
+        np.testing.assert_allclose(prediction.forces, each["forces"], atol=FLOAT64.forces, rtol=0)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(MlipError, match=r"no model file .*absent\.mlip"):
+        load(tmp_path / "absent.mlip")
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.7, 0.99])
+def test_truncated_file(saved, kept):
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(MlipError, match=r"model\.mlip is not a complete \.mlip file"):
+        load(saved)
+
+
+def test_flipped_bits_in_the_weights(saved):
+    content = bytearray(saved.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    saved.write_bytes(content)
+    with pytest.raises(MlipError, match=r"not a complete \.mlip file"):
+        load(saved)
+
+
+def test_file_without_weights(saved):
+    with zipfile.ZipFile(saved, "w") as archive:
+        archive.writestr("metadata.json", "{}")
+    with pytest.raises(MlipError, match=r"not a complete \.mlip file"):
+        load(saved)
+
+
+@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, None])
+def test_format_of_the_future(saved, version):
+    metadata = json.loads(member(saved, "metadata.json")) | {"format_version": version}
+    rewrite(saved, **{"metadata.json": json.dumps(metadata)})
+    with pytest.raises(MlipError, match=f"format version {version}.*install a newer"):
+        load(saved)
+
+
+def test_unknown_model(saved):
+    config = member(saved, "config.yaml").replace(b"name: mace", b"name: spice")
+    rewrite(saved, **{"config.yaml": config})
+    with pytest.raises(MlipError, match="a model of kind spice, known are mace"):
+        load(saved)
+
+
+def test_weights_of_another_shape(saved):
+    config = member(saved, "config.yaml").replace(b"channels: 2", b"channels: 3")
+    rewrite(saved, **{"config.yaml": config})
+    with pytest.raises(MlipError, match=r"has shape .*, expected"):
+        load(saved)
+
+
+def test_weights_of_another_model(saved):
+    weights = safetensors.numpy.load(member(saved, "weights.safetensors"))
+    weights.pop("embedding")
+    rewrite(saved, **{"weights.safetensors": safetensors.numpy.save(weights)})
+    with pytest.raises(MlipError, match=r"do not fit its config\.yaml .*embedding"):
+        load(saved)
+
+
+def test_full_disk_keeps_the_old_file(potential, saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def no_space(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", no_space)
+    with pytest.raises(MlipError, match="No space left on device; free space"):
+        save(potential, saved)
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == ["model.mlip"]
+
+
+def test_folder_that_does_not_exist(potential, tmp_path):
+    with pytest.raises(MlipError, match=r"cannot write the model to .*absent"):
+        save(potential, tmp_path / "absent" / "model.mlip")
