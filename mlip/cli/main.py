@@ -20,8 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         0; 2 after a mistake that the user can mend; 130 when interrupted; 1 for any other failure.
     """
-    # XLA reports tuning hints of cached programs ("prefer-no-gather") as errors of a foreign machine;
-    # what truly fails is raised as an exception. Read when JAX is first imported.
+    # XLA reports tuning hints of cached programs ("prefer-no-gather") as errors of a foreign
+    # machine; what truly fails is raised as an exception. Read when JAX is first imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)

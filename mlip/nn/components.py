@@ -16,8 +16,8 @@ def take_components(
 ) -> Float[Array, "... k T"]:
     """`x[..., index, :]` for a constant index.
 
-    The derivative of a plain gather is a scatter, ten times slower on a CPU than the
-    matrix product with zeros and ones used here. Reverse mode of any order works; forward mode does not.
+    The derivative of a plain gather is a scatter, slower on a CPU than the matrix product with
+    zeros and ones used here. Reverse mode of any order works; forward mode does not.
 
     Args:
         x: its second-to-last axis has length `size`.

@@ -7,7 +7,7 @@ normalisation, polar axis y, so that degree 1 is (x, y, z).
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import e3nn_jax
@@ -45,13 +45,13 @@ def reflection_class(lmax: int) -> np.ndarray:
     return np.array(classes)
 
 
-@lru_cache(maxsize=None)
+@cache
 def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
     """Real coupling coefficients of unit Frobenius norm, symmetric under exchange up to a sign.
 
     The sign of each triple is a convention, and trained weights depend on it. For an even sum
-    l1+l2+l3 it is e3nn-jax's; for an odd one it is that of e3nn for torch: the first non-zero number
-    of the block with l1 ≤ l2 ≤ l3 is positive, and exchanging two degrees changes the sign.
+    l1+l2+l3 it is e3nn-jax's; for an odd one it is that of e3nn for torch: the first non-zero
+    number of the block with l1 ≤ l2 ≤ l3 is positive, and exchanging two degrees changes the sign.
 
     Args:
         l1: degree of the first factor.
@@ -71,7 +71,7 @@ def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
     return result
 
 
-@lru_cache(maxsize=None)
+@cache
 def _canonical_block(l1: int, l2: int, l3: int) -> np.ndarray:
     block = np.asarray(e3nn_jax.clebsch_gordan(l1, l2, l3), dtype=np.float64)
     block = block / np.linalg.norm(block)

@@ -12,7 +12,6 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 
-
 class EquivariantLinear(nnx.Module):
     """Mix channels within each degree: y_l = x_l W_l / √fan-in, without bias.
 

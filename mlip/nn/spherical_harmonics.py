@@ -44,9 +44,7 @@ def spherical_harmonics(unit: Float[Array, "... 3"], lmax: int) -> list[Float[Ar
     return components
 
 
-def _legendre_derivatives(
-    y: Float[Array, "..."], lmax: int
-) -> list[list[Float[Array, "..."]]]:
+def _legendre_derivatives(y: Float[Array, "..."], lmax: int) -> list[list[Float[Array, "..."]]]:
     """`[l][m]` = d^m P_l/dy^m by the three-term recursion in l at fixed m."""
     table: list[list[Float[Array, "..."]]] = [[] for _ in range(lmax + 1)]
     for m in range(lmax + 1):

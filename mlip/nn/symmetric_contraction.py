@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from math import ceil, log2
 from typing import NamedTuple
 
@@ -111,7 +111,7 @@ class SymmetricContraction(nnx.Module):
     def _matrices(
         self, element: Int[Array, "G E"], dtype: DTypeLike
     ) -> list[Float[Array, "C G rows right"]]:
-        """For each class the weights contracted with the couplings, rows (element, output, left)."""
+        """Weights contracted with the couplings by class, rows (element, output, left)."""
         layout = _layout(self.lmax, self.hidden_lmax, self.correlation)
         parts: list[list[jax.Array]] = [[] for _ in layout.blocks]
         for degree, orders in enumerate(self.weights):
@@ -120,8 +120,9 @@ class SymmetricContraction(nnx.Module):
             table = _coupling_table(self.lmax, self.hidden_lmax, degree, self.correlation)
             flat = weight @ jnp.asarray(table, dtype)
             sizes = [block.rows_of_degree[degree] * block.num_right for block in layout.blocks]
-            for part, block, numbers in zip(parts, layout.blocks, _split(flat, sizes, 3), strict=True):
-                part.append(numbers.reshape(*flat.shape[:3], -1, block.num_right))
+            pieces = _split(flat, sizes, 3)
+            for part, block, piece in zip(parts, layout.blocks, pieces, strict=True):
+                part.append(piece.reshape(*flat.shape[:3], -1, block.num_right))
         merged = [jnp.concatenate(part, axis=3) for part in parts]
         return [matrix.reshape(*matrix.shape[:2], -1, matrix.shape[-1]) for matrix in merged]
 
@@ -172,7 +173,7 @@ class _Layout(NamedTuple):
     outputs: np.ndarray
 
 
-@lru_cache(maxsize=None)
+@cache
 def _layout(lmax: int, hidden_lmax: int, correlation: int) -> _Layout:
     classes = np.concatenate([[0], reflection_class(lmax)])
     outputs = reflection_class(hidden_lmax)
@@ -219,7 +220,7 @@ def _split_monomial(variables: list[int]) -> tuple[tuple[int, int], tuple[int, i
     return (padded[2], padded[3]), (padded[0], padded[1])
 
 
-@lru_cache(maxsize=None)
+@cache
 def _coupling_table(lmax: int, hidden_lmax: int, degree: int, correlation: int) -> np.ndarray:
     """Polynomial coefficients of the couplings to one degree.
 
