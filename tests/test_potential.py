@@ -11,7 +11,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlip.data.collate import BatchShape, collate
+from mlip.data.collate import collate
 from mlip.data.neighbors import neighbor_list
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
@@ -29,15 +29,14 @@ from tests.support.rotations import random_rotation
 from tests.tolerances import FLOAT32, FLOAT64
 
 KINDS = {
-    "plain": mace_config(interaction="plain", hidden_lmax=0, lmax=1),
+    "plain": mace_config(interaction="plain", hidden_lmax=0, correlation=3),
     "residual": mace_config(),
     "density": mace_config(
-        first_interaction="residual", interaction="density", lmax=1, correlation=3
+        first_interaction="residual", interaction="density", hidden_lmax=0, lmax=2
     ),
     "density_residual": mace_config(
         first_interaction="density",
         interaction="density_residual",
-        lmax=1,
         distance_transform="agnesi",
         zbl=True,
     ),
@@ -235,14 +234,13 @@ def test_predict_adds_e0_and_keeps_the_order():
     assert [p.stress is None for p in predictions] == [True, True, False, True]
 
 
-def test_padding_and_neighbours_in_the_batch_do_not_matter():
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_structures_in_the_batch_do_not_matter(kind):
     structures = [molecule(4), crystal(), molecule(5, 3)]
-    chosen = potential("plain")
-    together = outputs(chosen, structures)
-    tight = BatchShape(graphs=1, nodes=5, blocks=8, width=4)
-    assert_same(outputs(chosen, structures[:1], tight), together[:1])
+    together = outputs(potential(kind), structures)
     others = [molecule(k, 8) for k in range(10, 20)]
-    assert_same(outputs(chosen, [*others, *structures])[-3:], together)
+    assert_same(outputs(potential(kind), [*others, *structures])[-3:], together)
+    assert_same(outputs(potential(kind), structures[:1]), together[:1])
 
 
 def test_single_precision_agrees_with_double():

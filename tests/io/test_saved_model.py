@@ -18,7 +18,7 @@ from tests.support.potentials import mace_config, molecule, potential_of
 from tests.tolerances import FLOAT64
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
-CONFIG = mace_config(channels=2, lmax=1, radial_mlp=(4,))
+CONFIG = mace_config(channels=2, radial_mlp=(4,))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ def energy(r, z_i=8.0, z_j=1.0):
 
 def test_repels_until_the_sum_of_radii():
     r = np.linspace(0.05, RADII - 1e-6, 20)
-    values = np.asarray(jax.vmap(energy)(jnp.asarray(r)))
+    values = np.asarray(jax.jit(jax.vmap(energy))(jnp.asarray(r)))
     assert np.all(values > 0)
     assert np.all(np.diff(values) < 0)
     for outside in (RADII, 2 * RADII):

@@ -22,7 +22,7 @@ def mace_config(**changes):
         "cutoff": 3.0,
         "channels": 4,
         "hidden_lmax": 1,
-        "lmax": 2,
+        "lmax": 1,
         "correlation": 2,
         "num_bessel": 4,
         "radial_mlp": (8,),
