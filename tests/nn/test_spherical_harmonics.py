@@ -21,7 +21,11 @@ def ours(vectors):
 
 def e3nns(vectors):
     irreps = e3nn_jax.Irreps([(1, (l, (-1) ** l)) for l in range(LMAX + 1)])
-    return e3nn_jax.spherical_harmonics(irreps, vectors, True, "component").array
+    algorithm = ("recursive", "dense")  # the one that compiles fastest
+    harmonics = e3nn_jax.spherical_harmonics(
+        irreps, vectors, True, "component", algorithm=algorithm
+    )
+    return harmonics.array
 
 
 def values_and_derivatives(function, vectors):
