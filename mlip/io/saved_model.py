@@ -23,6 +23,7 @@ import safetensors.numpy
 import yaml
 from ase.data import atomic_numbers, chemical_symbols
 from flax import nnx
+from pydantic import ValidationError
 
 from mlip.errors import MlipError
 from mlip.models import MODEL_CONFIGS, build_model
@@ -44,11 +45,15 @@ def save(potential: Potential, path: str | os.PathLike[str]) -> Path:
     """
     target = Path(path)
     partial = target.with_name(target.name + ".partial")
+    members = {
+        "config.yaml": _config_yaml(potential),
+        "weights.safetensors": safetensors.numpy.save(_weights(potential)),
+        "metadata.json": json.dumps(_metadata(potential), indent=1),
+    }
     try:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr("config.yaml", _config_yaml(potential))
-            archive.writestr("weights.safetensors", safetensors.numpy.save(_weights(potential)))
-            archive.writestr("metadata.json", json.dumps(_metadata(potential), indent=1))
+            for name, content in members.items():
+                archive.writestr(name, content)
         os.replace(partial, target)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -76,7 +81,13 @@ def load(path: str | os.PathLike[str]) -> Potential:
             metadata = json.loads(archive.read("metadata.json"))
             config = yaml.safe_load(archive.read("config.yaml"))
             weights = safetensors.numpy.load(archive.read("weights.safetensors"))
-    except (zipfile.BadZipFile, KeyError, ValueError, safetensors.SafetensorError) as error:
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        yaml.YAMLError,
+        safetensors.SafetensorError,
+    ) as error:
         raise MlipError(
             f"{source} is not a complete .mlip file ({error}); copy or train it again."
         ) from error
@@ -86,7 +97,13 @@ def load(path: str | os.PathLike[str]) -> Potential:
             f"{source} has format version {version}, this program reads 1 to {FORMAT_VERSION}; "
             "install a newer jax-mlip."
         )
-    return _rebuild(source, config, weights, metadata)
+    try:
+        return _rebuild(source, config, weights, metadata)
+    except (KeyError, ValidationError) as error:
+        raise MlipError(
+            f"{source}: its metadata.json or config.yaml is not complete ({error}); "
+            "copy or train it again."
+        ) from error
 
 
 def _rebuild(

@@ -161,3 +161,27 @@ def test_full_disk_keeps_the_old_file(potential, saved, monkeypatch):
 def test_folder_that_does_not_exist(potential, tmp_path):
     with pytest.raises(MlipError, match=r"cannot write the model to .*absent"):
         save(potential, tmp_path / "absent" / "model.mlip")
+
+
+@pytest.mark.parametrize("missing", ["precision", "e0", "elements", "provenance"])
+def test_metadata_without_an_entry(saved, missing):
+    metadata = json.loads(member(saved, "metadata.json"))
+    del metadata[missing]
+    rewrite(saved, **{"metadata.json": json.dumps(metadata)})
+    with pytest.raises(MlipError, match=missing):
+        load(saved)
+
+
+@pytest.mark.parametrize("config", ["name: [", "name: mace\nchanels: 3\n"])
+def test_configuration_that_cannot_be_read(saved, config):
+    rewrite(saved, **{"config.yaml": config})
+    with pytest.raises(MlipError, match="copy or train it again"):
+        load(saved)
+
+
+def test_metadata_that_cannot_be_stored_leaves_no_file(tmp_path):
+    potential = potential_of(CONFIG)
+    potential.metadata["when"] = object()
+    with pytest.raises(TypeError):
+        save(potential, tmp_path / "model.mlip")
+    assert not list(tmp_path.iterdir())
