@@ -45,7 +45,7 @@ def save(potential: Potential, path: str | os.PathLike[str]) -> Path:
     """
     target = Path(path)
     partial = target.with_name(target.name + ".partial")
-    members = {
+    members: dict[str, str | bytes] = {
         "config.yaml": _config_yaml(potential),
         "weights.safetensors": safetensors.numpy.save(_weights(potential)),
         "metadata.json": json.dumps(_metadata(potential), indent=1),
