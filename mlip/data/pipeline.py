@@ -112,7 +112,7 @@ class Batches:
     def __repr__(self) -> str:
         return (
             f"Batches({len(self.structures)} structures in {len(self)} batches, "
-            f"{len(self.shapes)} shapes, padding: {self.padding.edges:.0%} of edges, "
+            f"{len(self.shapes)} batch shape(s), padding: {self.padding.edges:.0%} of edges, "
             f"{self.padding.atoms:.0%} of atoms)"
         )
 
