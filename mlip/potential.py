@@ -154,7 +154,7 @@ class Potential:
         self.e0 = {int(z): float(e0[z]) for z in elements}
         self.precision: Precision = precision
         self.metadata = dict(metadata or {})
-        self.config: Any = model.config  # type: ignore[attr-defined]
+        self.config: Any = model.config
         self.compilations: list[Compilation] = []
         self._graphdef, self._state = nnx.split(model)
         self._shapes_seen: set[BatchShape] = set()
