@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -15,6 +16,7 @@ from mlip.errors import MlipError
 
 Precision = Literal["float32", "float64"]
 CACHE_SWITCH = "MLIP_COMPILATION_CACHE"
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # options of mallopt, from malloc.h
 
 
 def prepare(precision: Precision = "float32", threads: int | None = None) -> None:
@@ -29,9 +31,26 @@ def prepare(precision: Precision = "float32", threads: int | None = None) -> Non
     """
     if threads is not None:
         set_threads(threads)
+    keep_freed_memory()
     enable_precision(precision)
     enable_compilation_cache()
     selfcheck.run()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory for the next call instead of returning it to the system.
+
+    XLA's CPU backend allocates the intermediate arrays of every call anew. By default glibc maps
+    such large blocks afresh each time, and the kernel clears them page by page: a quarter of a
+    training step. Elsewhere than under glibc nothing happens. MALLOC_MMAP_MAX_ in the environment
+    shows that the user has decided otherwise.
+    """
+    if platform.libc_ver()[0] != "glibc" or "MALLOC_MMAP_MAX_" in os.environ:
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_ARENA_MAX, 1)  # arenas of threads hold no large blocks
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def enable_precision(precision: Precision) -> None:

@@ -1,6 +1,7 @@
 """Precision, threads and the cache of compiled programs, each in a process of its own."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -72,3 +73,23 @@ def test_threads_after_the_start_are_refused():
     jax.devices()
     with pytest.raises(MlipError, match="before anything is computed"):
         runtime.set_threads(runtime.num_threads() + 1)
+
+
+COUNT_PAGE_FAULTS = """
+import resource, jax, jax.numpy as jnp
+from mlip import runtime
+runtime.prepare()
+f = jax.jit(lambda x: jnp.sum((jnp.sin(x) @ x) @ jnp.cos(x)))
+x = jnp.ones((2000, 2000), jnp.float32)
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    f(x).block_until_ready()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_intermediate_arrays_are_not_mapped_afresh_by_every_call(root):
+    """One such array of 16 MB alone is 4000 pages; left to the user, they all come back."""
+    assert int(run(root, COUNT_PAGE_FAULTS)) < 1000
+    assert int(run(root, COUNT_PAGE_FAULTS, MALLOC_MMAP_MAX_="65536")) > 4000
