@@ -7,6 +7,7 @@ Hydra, pydantic or JAX import and answers at once.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -106,23 +107,40 @@ def config_dir() -> Path:
 
 
 def active_groups(config_name: str) -> dict[str, str | None]:
-    """The config groups of a verb and their default options, from its `defaults:` list."""
+    """The config groups of a verb and their default options, from its `defaults:` list.
+
+    A group that an option of a group brings along is named with the place where it is put, as on
+    the command line: `tensor_product@model.product`.
+    """
     groups: dict[str, str | None] = {}
+    for group, option in _defaults(config_dir() / f"{config_name}.yaml"):
+        groups[group] = option
+        for path in sorted((config_dir() / group).glob("*.yaml")):
+            for nested, default in _defaults(path):
+                folder, _, place = nested.removeprefix("/").partition("@")
+                if nested.startswith("/") and place:
+                    groups.setdefault(f"{folder}@{group}.{place}", default)
+    return groups
+
+
+def _defaults(path: Path) -> Iterator[tuple[str, str | None]]:
+    """The groups in the `defaults:` list of a config file, without the overrides."""
     inside = False
-    for line in (config_dir() / f"{config_name}.yaml").read_text().splitlines():
+    for line in path.read_text().splitlines():
         if line.startswith("defaults:"):
             inside = True
         elif inside and line and not line[0].isspace():
-            break
+            return
         elif inside and ":" in line and not line.strip().startswith("#"):
             group, option = line.split("#")[0].strip().lstrip("- ").split(":")
-            groups[group.strip()] = None if option.strip() == "null" else option.strip()
-    return groups
+            if not group.startswith("override "):
+                yield group.strip(), None if option.strip() == "null" else option.strip()
 
 
 def options(group: str) -> dict[str, str]:
     """The options of a group and what each is: the first comment line of its file."""
-    return {path.stem: description(path) for path in sorted((config_dir() / group).glob("*.yaml"))}
+    folder = config_dir() / group.partition("@")[0]
+    return {path.stem: description(path) for path in sorted(folder.glob("*.yaml"))}
 
 
 def description(path: Path) -> str:
@@ -153,7 +171,8 @@ def default_keys(config_name: str) -> list[Key]:
     keys = _keys_of(config_dir() / f"{config_name}.yaml", "")
     for group, option in active_groups(config_name).items():
         if option is not None:
-            keys += _keys_of(config_dir() / group / f"{option}.yaml", group)
+            folder, _, place = group.partition("@")
+            keys += _keys_of(config_dir() / folder / f"{option}.yaml", place or folder)
     return keys
 
 

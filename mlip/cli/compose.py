@@ -137,10 +137,13 @@ def _take_over_architecture(
     if "init_from" not in config or not isinstance(path, str):
         return
     for item in items:
-        if isinstance(item, Choice) and item.group == "model" and "model" not in content:
+        if not isinstance(item, Choice) or "model" in content:
+            continue
+        place = item.group.partition("@")[2] or item.group
+        if place.partition(".")[0] == "model":
             raise MlipError(
-                f"model={item.option} and init_from={path} contradict each other: the weights fit "
-                "the saved model's architecture only; leave one of them out."
+                f"{item.group}={item.option} and init_from={path} contradict each other: the "
+                "weights fit the saved model's architecture only; leave one of them out."
             )
     if Path(path).expanduser().is_file():
         config["model"] = saved_architecture(Path(path).expanduser())

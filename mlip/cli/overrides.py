@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlip.cli.suggest import did_you_mean, listing, nearest
 from mlip.errors import MlipError
 
 if TYPE_CHECKING:
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class Choice(NamedTuple):
-    """`model=mace`: an option of a config group."""
+    """`model=mace`: an option of a config group.
+
+    The group carries the place it is put at if that is another: `tensor_product@model.product`.
+    """
 
     group: str
     option: str
@@ -57,7 +61,7 @@ def parse_override(item: str) -> HydraOverride:
             parsed = parser.parse_override(f'{key}="{escaped}"')
         except HydraException:
             raise MlipError(_syntax_message(item)) from error
-    if not parsed.key_or_group or parsed.package is not None:
+    if not parsed.key_or_group:
         raise MlipError(_syntax_message(item))
     return parsed
 
@@ -81,6 +85,14 @@ def read_overrides(items: Sequence[str], groups: Mapping[str, str | None]) -> li
                 f"or write a list as {parsed.key_or_group}=[...]."
             )
         key = parsed.key_or_group.replace("/", ".")
+        if parsed.package is not None:
+            key = f"{key}@{parsed.package}"
+            if key not in groups:
+                placed = [group for group in groups if "@" in group]
+                raise MlipError(
+                    f"'{item}': {key} is not a config group; expected {listing(placed)}."
+                    f"{did_you_mean(nearest(key, placed))}"
+                )
         if parsed.is_delete():
             result.append(Deletion(key))
         elif key in groups and _is_option(parsed.value()):

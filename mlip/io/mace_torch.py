@@ -13,6 +13,7 @@ from mlip.errors import MlipError
 from mlip.models.mace import MACE, MACEConfig, MACELayer
 from mlip.nn.linear import ElementLinear, EquivariantLinear
 from mlip.nn.radial import RadialMLP
+from mlip.nn.symmetric_contraction import SymmetricContraction
 from mlip.potential import Potential, Precision
 
 _INTERACTIONS = {
@@ -136,6 +137,7 @@ class _Loader:
             self._mlp(layer.density, f"{prefix}.density_fn")
         prefix = f"products.{index}"
         self._linear(layer.product_linear, f"{prefix}.linear.weight")
+        assert isinstance(layer.product, SymmetricContraction)  # the default of the config read
         for degree, orders in enumerate(layer.product.weights):
             name = f"{prefix}.symmetric_contractions.contractions.{degree}"
             for order, weight in enumerate(orders, start=1):

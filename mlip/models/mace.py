@@ -12,7 +12,7 @@ from ase.data import covalent_radii
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from mlip.graph import Graph
 from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
@@ -24,10 +24,16 @@ from mlip.nn.radial import (
     polynomial_envelope,
 )
 from mlip.nn.spherical_harmonics import spherical_harmonics
-from mlip.nn.symmetric_contraction import SymmetricContraction
+from mlip.nn.symmetric_contraction import SymmetricContractionSettings
 from mlip.nn.zbl import zbl_energy
 from mlip.settings import Settings
-from mlip.tensor_products.channelwise import ChannelwiseConvolution
+from mlip.tensor_products.channelwise import ChannelwiseSettings
+from mlip.tensor_products.registry import (
+    TensorProductSettings,
+    build_convolution,
+    build_power,
+    check_role,
+)
 
 Interaction = Literal["plain", "residual", "density", "density_residual"]
 
@@ -55,11 +61,23 @@ class MACEConfig(Settings):
     )
     interaction: Interaction = Field("residual", description="block of the later layers")
     first_interaction: Interaction = Field("plain", description="block of the first layer")
+    convolution: TensorProductSettings = Field(
+        ChannelwiseSettings(), description="tensor product of the messages"
+    )
+    product: TensorProductSettings = Field(
+        SymmetricContractionSettings(), description="tensor product of the many-body step"
+    )
     readout_mlp: int = Field(16, ge=1, description="hidden width of the last readout")
     zbl: bool = Field(False, description="add screened nuclear repulsion at short range")
     avg_num_neighbors: float = Field(1.0, gt=0, description="average neighbours; from the data")
     scale: float = Field(1.0, gt=0, description="scale of the atomic energies, eV; from the data")
     shift: float = Field(0.0, description="shift of the atomic energies, eV; from the data")
+
+    @field_validator("convolution", "product")
+    @classmethod
+    def _plays_its_role(cls, operator: Settings, info: ValidationInfo) -> Settings:
+        check_role(operator, str(info.field_name))
+        return operator
 
 
 class MACE(nnx.Module):
@@ -165,7 +183,9 @@ class MACELayer(nnx.Module):
         output_lmax = 0 if index == config.num_layers - 1 else config.hidden_lmax
         self.avg_num_neighbors = config.avg_num_neighbors
         self.residual = kind in ("residual", "density_residual")
-        self.convolution = ChannelwiseConvolution(input_lmax, config.lmax, config.lmax)
+        self.convolution = build_convolution(
+            config.convolution, input_lmax, config.lmax, config.lmax
+        )
         self.linear_up = EquivariantLinear(
             [channels] * (input_lmax + 1), channels, rngs=rngs, dtype=dtype
         )
@@ -180,8 +200,15 @@ class MACELayer(nnx.Module):
         self.linear = EquivariantLinear(multiplicity, channels, rngs=rngs, dtype=dtype)
         skip_lmax = min(input_lmax, output_lmax) if self.residual else config.lmax
         self.skip = ElementLinear(elements, channels, channels, skip_lmax, rngs=rngs, dtype=dtype)
-        self.product = SymmetricContraction(
-            config.lmax, output_lmax, config.correlation, elements, channels, rngs=rngs, dtype=dtype
+        self.product = build_power(
+            config.product,
+            config.lmax,
+            output_lmax,
+            config.correlation,
+            elements,
+            channels,
+            rngs=rngs,
+            dtype=dtype,
         )
         self.product_linear = EquivariantLinear(
             [channels] * (output_lmax + 1), channels, rngs=rngs, dtype=dtype

@@ -8,7 +8,7 @@ normalisation, polar axis y, so that degree 1 is (x, y, z).
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import e3nn_jax
 import numpy as np
@@ -95,13 +95,22 @@ class Path(NamedTuple):
     l3: int
 
 
-def even_paths(lmax1: int, lmax2: int, lmax3: int) -> tuple[Path, ...]:
-    """Parity-conserving paths (l1 + l2 + l3 even), ordered by l3, then l1, then l2."""
-    paths = [
+def coupling_paths(
+    lmax1: int, lmax2: int, lmax3: int, paths: Literal["even", "odd"] = "even"
+) -> tuple[Path, ...]:
+    """Couplings whose degrees have an even (or an odd) sum, ordered by l3, then l1, then l2.
+
+    Args:
+        lmax1: highest degree of the first factor.
+        lmax2: highest degree of the second factor.
+        lmax3: highest degree of the product.
+        paths: `even` for those that keep natural parity, `odd` for those that turn it.
+    """
+    found = [
         Path(l1, l2, l3)
         for l1 in range(lmax1 + 1)
         for l2 in range(lmax2 + 1)
         for l3 in range(abs(l1 - l2), min(l1 + l2, lmax3) + 1)
-        if (l1 + l2 + l3) % 2 == 0
+        if (l1 + l2 + l3) % 2 == (paths == "odd")
     ]
-    return tuple(sorted(paths, key=lambda path: (path.l3, path.l1, path.l2)))
+    return tuple(sorted(found, key=lambda path: (path.l3, path.l1, path.l2)))

@@ -16,7 +16,7 @@ class EquivariantLinear(nnx.Module):
     """Mix channels within each degree: y_l = x_l W_l / √fan-in, without bias.
 
     Args:
-        in_channels: input channels of each degree 0..lmax.
+        in_channels: input channels of each degree 0..lmax; none gives zeros.
         out_channels: output channels, equal for all degrees.
         rngs: source of the initial weights.
         dtype: floating-point type.
@@ -42,7 +42,7 @@ class EquivariantLinear(nnx.Module):
     ) -> Float[Array, "N components channels_out"]:
         """Map one array per degree, of shape (N, 2l+1, channels_in[l]), to the joint layout."""
         mapped = [
-            _matmul(part, weight[...] * (1.0 / sqrt(weight.shape[0])))
+            _matmul(part, weight[...] * (1.0 / sqrt(max(weight.shape[0], 1))))
             for part, weight in zip(parts, self.weights, strict=True)
         ]
         return jnp.concatenate(mapped, axis=1) if len(mapped) > 1 else mapped[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from math import ceil, log2
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,17 @@ from jaxtyping import Array, Float, Int
 from mlip.nn.components import sum_components, take_components
 from mlip.nn.generalized_cg import monomial_coefficients, monomials
 from mlip.nn.irreps import dim, reflection_class
+from mlip.settings import Settings
 
 # Up to this many elements every atom is multiplied with the matrices of all elements, which costs
 # arithmetic but no regrouping; beyond it atoms are grouped into tiles of one element each.
 MOST_ELEMENTS_WITHOUT_TILES = 5
+
+
+class SymmetricContractionSettings(Settings):
+    """Options of the symmetric contraction: none."""
+
+    name: Literal["symmetric_contraction"] = "symmetric_contraction"
 
 
 class SymmetricContraction(nnx.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,20 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mlip.graph import Graph
-from mlip.nn.irreps import Path, clebsch_gordan, degree_slice, dim, even_paths
+from mlip.nn.irreps import Path, clebsch_gordan, coupling_paths, degree_slice, dim
 from mlip.nn.linear import split_degrees
+from mlip.settings import Settings
+from mlip.tensor_products.edgewise import sum_blocks
+from mlip.tensor_products.protocol import Convolution
 
 
-class ChannelwiseConvolution:
+class ChannelwiseSettings(Settings):
+    """Options of the channelwise product: none."""
+
+    name: Literal["channelwise"] = "channelwise"
+
+
+class ChannelwiseConvolution(Convolution):
     """Sender features times edge harmonics, one weight per edge, path and channel.
 
         out_i[p, m3, c] = Σ_j w_ij[p, c] Σ_{m1 m2} √(2 l3+1) C^{l3 m3}_{l1 m1 l2 m2}
@@ -31,21 +41,26 @@ class ChannelwiseConvolution:
     """
 
     def __init__(self, input_lmax: int, harmonics_lmax: int, output_lmax: int) -> None:
-        self.input_lmax = input_lmax
-        self.output_lmax = output_lmax
-        self.paths = even_paths(input_lmax, harmonics_lmax, output_lmax)
-        self._couplings = _coupling_matrix(self.paths, harmonics_lmax)
+        super().__init__(input_lmax, harmonics_lmax, output_lmax)
+        self._paths = coupling_paths(input_lmax, harmonics_lmax, output_lmax)
+        self._couplings = _coupling_matrix(self._paths, harmonics_lmax)
 
     @property
     def num_weights(self) -> int:
         """Weights per edge and channel: one for each path."""
-        return len(self.paths)
+        return len(self._paths)
 
     @property
     def output_multiplicity(self) -> tuple[int, ...]:
         """Paths that end in each degree 0..output_lmax."""
-        ends = [path.l3 for path in self.paths]
+        ends = [path.l3 for path in self._paths]
         return tuple(ends.count(degree) for degree in range(self.output_lmax + 1))
+
+    @property
+    def multiplies(self) -> int:
+        """Multiplications for one channel of one edge, the shared rotations left out."""
+        sizes = [(2 * path.l1 + 1) * (2 * path.l3 + 2) for path in self._paths]
+        return sum(sizes)
 
     def __call__(
         self,
@@ -54,30 +69,20 @@ class ChannelwiseConvolution:
         weights: Float[Array, "B W paths_channels"],
         graph: Graph,
     ) -> list[Float[Array, "N m paths_channels"]]:
-        """Messages summed over the neighbours of each atom.
-
-        Args:
-            features: of the senders, degrees 0..input_lmax.
-            harmonics: as from `spherical_harmonics`.
-            weights: per edge, shape (B, W, paths · channels), zero on padded edges.
-            graph: gives senders and receivers.
-
-        Returns:
-            for each degree l3 an array (N, 2 l3 + 1, paths of l3 · channels).
-        """
+        """Messages summed over the neighbours of each atom; see `Convolution`."""
         channels = features.shape[-1]
         blocks = graph.senders.shape[0]
         # Parts are split, not sliced: the derivative of a split is one concatenation.
         senders = split_degrees(_gather_senders(features, graph))  # of (B, 2 l1+1, W, C)
         rotations = self._rotations(harmonics)
-        weight_of_path = jnp.split(weights[:, None], len(self.paths), axis=-1)
+        weight_of_path = jnp.split(weights[:, None], len(self._paths), axis=-1)
         outputs: list[list[jax.Array]] = [[] for _ in range(self.output_lmax + 1)]
-        for path, weight, rotation in zip(self.paths, weight_of_path, rotations, strict=True):
+        for path, weight, rotation in zip(self._paths, weight_of_path, rotations, strict=True):
             weighted = (senders[path.l1] * weight).reshape(blocks, -1, channels)
             rotation = rotation.reshape(blocks, 2 * path.l3 + 1, -1)
             outputs[path.l3].append(rotation @ weighted)
         merged = [jnp.concatenate(parts, axis=-1) for parts in outputs]
-        return [_sum_blocks(part, graph) for part in merged]
+        return [sum_blocks(part, graph) for part in merged]
 
     def _rotations(
         self, harmonics: Sequence[Float[Array, "B W"]]
@@ -85,7 +90,7 @@ class ChannelwiseConvolution:
         """T[b, (m3, m1), w] = Σ_m2 √(2 l3+1) C[m3, m1, m2] Y_m2[b, w] of each path."""
         y = jnp.stack(harmonics, axis=-1)  # (B, W, m2)
         every = y.reshape(-1, y.shape[-1]) @ jnp.asarray(self._couplings, y.dtype)
-        sizes = [(2 * path.l3 + 1) * (2 * path.l1 + 1) for path in self.paths]
+        sizes = [(2 * path.l3 + 1) * (2 * path.l1 + 1) for path in self._paths]
         transposed = jnp.swapaxes(every.reshape(*y.shape[:2], -1), 1, 2)
         return jnp.split(transposed, np.cumsum(sizes)[:-1].tolist(), axis=1)
 
@@ -107,7 +112,3 @@ def _coupling_matrix(paths: Sequence[Path], harmonics_lmax: int) -> np.ndarray:
         matrix[degree_slice(path.l2)] = np.transpose(block, (1, 2, 0)).reshape(2 * path.l2 + 1, -1)
         columns.append(matrix)
     return np.concatenate(columns, axis=1)
-
-
-def _sum_blocks(x: Float[Array, "B m channels"], graph: Graph) -> Float[Array, "N m channels"]:
-    return jax.ops.segment_sum(x, graph.receivers, graph.num_nodes, indices_are_sorted=True)

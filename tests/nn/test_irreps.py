@@ -6,7 +6,7 @@ import e3nn_jax
 import numpy as np
 import pytest
 
-from mlip.nn.irreps import clebsch_gordan, degree_slice, dim, even_paths, reflection_class
+from mlip.nn.irreps import clebsch_gordan, coupling_paths, degree_slice, dim, reflection_class
 from tests.support.rotations import harmonics, random_rotation, representation
 from tests.tolerances import FLOAT64
 
@@ -81,8 +81,8 @@ def test_reflection_classes():
         close(harmonics(points * mirror, lmax), values * sign)
 
 
-def test_even_paths_conserve_parity_and_are_ordered():
-    paths = even_paths(1, 3, 2)
+def test_coupling_paths_conserve_parity_and_are_ordered():
+    paths = coupling_paths(1, 3, 2)
     assert all((p.l1 + p.l2 + p.l3) % 2 == 0 for p in paths)
     assert all(abs(p.l1 - p.l2) <= p.l3 <= min(p.l1 + p.l2, 2) for p in paths)
     assert list(paths) == sorted(paths, key=lambda p: (p.l3, p.l1, p.l2))

@@ -8,7 +8,7 @@ from flax import nnx
 from mlip.data.collate import BatchShape, collate, count_blocks
 from mlip.data.neighbors import neighbor_list
 from mlip.nn.geometry import edge_vectors
-from mlip.nn.irreps import clebsch_gordan, degree_slice
+from mlip.nn.irreps import clebsch_gordan, coupling_paths, degree_slice
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.tensor_products.channelwise import ChannelwiseConvolution
 from tests.support.potentials import ELEMENTS, molecule, moved
@@ -82,7 +82,7 @@ def test_equals_the_sum_over_edges(structure, features, messages):
             sender = features[graph.senders[block, edge]]
             seen = [0] * (OUTPUT + 1)
             weight = weights[block, edge].reshape(-1, CHANNELS)
-            for p, (l1, l2, l3) in enumerate(CONVOLUTION.paths):
+            for p, (l1, l2, l3) in enumerate(coupling_paths(INPUT, HARMONICS, OUTPUT)):
                 product = np.einsum(
                     "abm,ac,b->mc",
                     np.sqrt(2 * l3 + 1) * clebsch_gordan(l1, l2, l3),

@@ -1,0 +1,78 @@
+"""The full Clebsch–Gordan product: every coupling by itself, as dense blocks."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mlip.nn.irreps import Path, clebsch_gordan, coupling_paths, degree_slice
+from mlip.settings import Settings
+from mlip.tensor_products.protocol import NodeProduct, Paths, check_paths
+
+
+class ClebschGordanDenseSettings(Settings):
+    """Options of the dense Clebsch–Gordan product: none."""
+
+    name: Literal["clebsch_gordan_dense"] = "clebsch_gordan_dense"
+
+
+class ClebschGordanDense(NodeProduct):
+    """Every coupling as one dense block, each kept as a copy of its own.
+
+        z^{(l1 l2) l3}_m3 = √(2 l3+1) Σ_{m1 m2} C^{l3 m3}_{l1 m1 l2 m2} x_{l1 m1} y_{l2 m2}
+
+    Args:
+        lmax1: highest degree of the first factor.
+        lmax2: highest degree of the second factor.
+        output_lmax: highest degree of the result.
+    """
+
+    paths: tuple[Paths, ...] = ("even", "odd")
+
+    @cached_property
+    def _couplings(self) -> dict[Paths, tuple[Path, ...]]:
+        degrees = (self.lmax1, self.lmax2, self.output_lmax)
+        return {"even": coupling_paths(*degrees, "even"), "odd": coupling_paths(*degrees, "odd")}
+
+    def copies(self, paths: Paths = "even") -> tuple[int, ...]:
+        """Couplings that end in each degree."""
+        check_paths(self, paths)
+        ends = [path.l3 for path in self._couplings[paths]]
+        return tuple(ends.count(degree) for degree in range(self.output_lmax + 1))
+
+    def multiplies(self, paths: Paths = "even") -> int:
+        """Two for every entry of every block."""
+        return 2 * sum(
+            (2 * p.l1 + 1) * (2 * p.l2 + 1) * (2 * p.l3 + 1) for p in self._couplings[paths]
+        )
+
+    def __call__(
+        self,
+        x: Float[Array, "*batch d1 channels"],
+        y: Float[Array, "*batch d2 channels"],
+        paths: Paths = "even",
+    ) -> list[Float[Array, "*batch m copies_channels"]]:
+        """Multiply channel by channel; see `NodeProduct`."""
+        check_paths(self, paths)
+        outputs: list[list] = [[] for _ in range(self.output_lmax + 1)]
+        for path in self._couplings[paths]:
+            block = clebsch_gordan(*path) * np.sqrt(2 * path.l3 + 1)
+            outputs[path.l3].append(
+                jnp.einsum(
+                    "...ic,...jc,ijk->...kc",
+                    x[..., degree_slice(path.l1), :],
+                    y[..., degree_slice(path.l2), :],
+                    jnp.asarray(block, x.dtype),
+                )
+            )
+        empty = jnp.zeros((*x.shape[:-2], 1, 0), x.dtype)
+        return [
+            jnp.concatenate(parts, axis=-1)
+            if parts
+            else jnp.broadcast_to(empty, (*x.shape[:-2], 2 * degree + 1, 0))
+            for degree, parts in enumerate(outputs)
+        ]

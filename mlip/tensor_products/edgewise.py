@@ -1,0 +1,104 @@
+"""The convolution that any bilinear product gives: multiply on every edge, then add up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mlip.graph import Graph
+from mlip.tensor_products.protocol import Convolution, NodeProduct, Paths
+
+Weighting = Literal["copy", "degree", "shared"]
+"""What a weight of an edge and channel multiplies.
+
+`copy`: a copy of the result; `degree`: a degree of the harmonics, which makes the filter
+Σ_l R_l(r) Y_l of each channel; `shared`: everything.
+"""
+
+
+class EdgewiseConvolution(Convolution):
+    """Messages of a bilinear product, stored for every edge before they are summed.
+
+    The plain way, for operators without a fused sum of their own.
+
+    Args:
+        product: features of the sender times harmonics of the edge.
+        weighting: what the weights multiply.
+        paths: the couplings, out of those of the product.
+    """
+
+    def __init__(
+        self, product: NodeProduct, weighting: Weighting, paths: Paths | None = None
+    ) -> None:
+        super().__init__(product.lmax1, product.lmax2, product.output_lmax)
+        self.product, self.weighting = product, weighting
+        self.paths = paths or product.paths[0]
+        self.exact, self.mirrors = product.exact, self.paths != "mixed"
+
+    @property
+    def num_weights(self) -> int:
+        """Weights per edge and channel."""
+        counts = {
+            "copy": sum(self.output_multiplicity),
+            "degree": self.harmonics_lmax + 1,
+            "shared": 1,
+        }
+        return counts[self.weighting]
+
+    @property
+    def output_multiplicity(self) -> tuple[int, ...]:
+        """Copies of each degree."""
+        return self.product.copies(self.paths)
+
+    @property
+    def multiplies(self) -> int:
+        """Multiplications for one channel of one edge."""
+        weighted = {
+            "copy": sum((2 * l + 1) * n for l, n in enumerate(self.output_multiplicity)),
+            "degree": (self.harmonics_lmax + 1) ** 2,
+            "shared": (self.input_lmax + 1) ** 2,
+        }
+        return self.product.multiplies(self.paths) + weighted[self.weighting]
+
+    def __call__(
+        self,
+        features: Float[Array, "N d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+        graph: Graph,
+    ) -> list[Float[Array, "N m copies_channels"]]:
+        """Messages summed over the neighbours; see `Convolution`."""
+        channels = features.shape[-1]
+        x = features[graph.senders]  # (B, W, d, C)
+        y = jnp.stack(harmonics, axis=-1)[..., None]  # (B, W, d2, 1)
+        if self.weighting == "shared":
+            x = x * weights[:, :, None, :]
+        elif self.weighting == "degree":
+            per_degree = weights.reshape(*weights.shape[:2], -1, channels)
+            y = y * jnp.repeat(
+                per_degree,
+                2 * np.arange(self.harmonics_lmax + 1) + 1,
+                axis=2,
+                total_repeat_length=y.shape[2],
+            )
+        parts = self.product(x, y, self.paths)
+        if self.weighting == "copy":
+            sizes = np.cumsum(self.output_multiplicity)[:-1] * channels
+            by_degree = jnp.split(weights[:, :, None, :], sizes.tolist(), axis=-1)
+            parts = [part * weight for part, weight in zip(parts, by_degree, strict=True)]
+        return [sum_edges(part, graph) for part in parts]
+
+
+def sum_edges(x: Float[Array, "B W *rest"], graph: Graph) -> Float[Array, "N *rest"]:
+    """Sum over the edges of a block and over the blocks of an atom."""
+    return sum_blocks(x.sum(axis=1), graph)
+
+
+def sum_blocks(x: Float[Array, "B *rest"], graph: Graph) -> Float[Array, "N *rest"]:
+    """Sum over the blocks of each atom."""
+    return jax.ops.segment_sum(x, graph.receivers, graph.num_nodes, indices_are_sorted=True)

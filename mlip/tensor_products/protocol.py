@@ -1,0 +1,150 @@
+"""What every tensor product offers: the two roles, and what an operator says about itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+from jaxtyping import Array, Float
+
+from mlip.errors import MlipError
+from mlip.graph import Graph
+
+Paths = Literal["even", "odd", "mixed"]
+"""A set of couplings (l1, l2, l3) that an operator forms together.
+
+`even`: l1 + l2 + l3 is even; features of natural parity give features of natural parity.
+`odd`: l1 + l2 + l3 is odd, as in a cross product; natural parity gives pseudo-tensors.
+`mixed`: both added up, so that only rotations are respected and mirror images are not.
+"""
+
+
+class NodeProduct(ABC):
+    """A bilinear map of two features of the same atom, without weights.
+
+    Weights belong to the linear maps around it. Where several couplings end in one degree an
+    operator may keep them apart, as *copies*, or add them with fixed coefficients.
+
+    Args:
+        lmax1: highest degree of the first factor.
+        lmax2: highest degree of the second factor.
+        output_lmax: highest degree of the result.
+
+    Raises:
+        MlipError: for degrees that the operator cannot take or give.
+    """
+
+    paths: tuple[Paths, ...] = ("even",)
+    """The sets of couplings that can be asked for; the first is the default."""
+    exact: bool = True
+    """Whether the map is equivariant to rounding, or only approximately."""
+
+    def __init__(self, lmax1: int, lmax2: int, output_lmax: int) -> None:
+        check_degrees(type(self).__name__, lmax1, lmax2, output_lmax)
+        self.lmax1, self.lmax2, self.output_lmax = lmax1, lmax2, output_lmax
+
+    @abstractmethod
+    def copies(self, paths: Paths = "even") -> tuple[int, ...]:
+        """Copies of each degree 0..output_lmax in the result; zero for a degree never reached."""
+
+    @abstractmethod
+    def multiplies(self, paths: Paths = "even") -> int:
+        """Multiplications for one channel of one atom, counted from the algorithm."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        x: Float[Array, "*batch d1 channels"],
+        y: Float[Array, "*batch d2 channels"],
+        paths: Paths = "even",
+    ) -> list[Float[Array, "*batch m copies_channels"]]:
+        """Multiply channel by channel.
+
+        Args:
+            x: degrees 0..lmax1.
+            y: degrees 0..lmax2, with the channels of `x` or a single one.
+            paths: which couplings.
+
+        Returns:
+            for each degree an array (..., 2 l3 + 1, copies · channels), the copies outermost.
+        """
+
+
+class Convolution(ABC):
+    """Sender features times edge harmonics, weighted per edge, summed over the neighbours.
+
+    Only couplings that keep natural parity are formed, unless the operator mixes them.
+
+    Args:
+        input_lmax: highest degree of the sender features.
+        harmonics_lmax: highest degree of the edge harmonics.
+        output_lmax: highest degree of the messages.
+
+    Raises:
+        MlipError: for degrees that the operator cannot take or give.
+    """
+
+    exact: bool = True
+    """Whether the map is equivariant to rounding, or only approximately."""
+    mirrors: bool = True
+    """Whether inversion is respected, or only rotations."""
+
+    def __init__(self, input_lmax: int, harmonics_lmax: int, output_lmax: int) -> None:
+        check_degrees(type(self).__name__, input_lmax, harmonics_lmax, output_lmax)
+        self.input_lmax = input_lmax
+        self.harmonics_lmax = harmonics_lmax
+        self.output_lmax = output_lmax
+
+    @property
+    @abstractmethod
+    def num_weights(self) -> int:
+        """Weights per edge and channel."""
+
+    @property
+    @abstractmethod
+    def output_multiplicity(self) -> tuple[int, ...]:
+        """Copies of each degree 0..output_lmax in the messages."""
+
+    @property
+    @abstractmethod
+    def multiplies(self) -> int:
+        """Multiplications for one channel of one edge, counted from the algorithm."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        features: Float[Array, "N d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+        graph: Graph,
+    ) -> list[Float[Array, "N m copies_channels"]]:
+        """Messages summed over the neighbours of each atom.
+
+        Args:
+            features: of the senders, degrees 0..input_lmax.
+            harmonics: as from `spherical_harmonics`, degrees 0..harmonics_lmax.
+            weights: per edge, shape (B, W, num_weights · channels), the weights outermost; zero
+                on padded edges.
+            graph: gives senders and receivers.
+
+        Returns:
+            for each degree l3 an array (N, 2 l3 + 1, copies · channels), the copies outermost.
+        """
+
+
+def check_degrees(operator: str, *degrees: int) -> None:
+    """Raise for a negative degree."""
+    if min(degrees) < 0:
+        raise MlipError(
+            f"{operator}: a degree of {min(degrees)} was asked for; expected 0 or more."
+        )
+
+
+def check_paths(product: NodeProduct, paths: Paths) -> None:
+    """Raise for couplings that a product does not form."""
+    if paths not in product.paths:
+        raise MlipError(
+            f"{type(product).__name__} forms {' and '.join(product.paths)} couplings, not {paths} "
+            "ones; clebsch_gordan_dense forms all."
+        )

@@ -1,0 +1,168 @@
+"""All tensor products by name: the one place to enter a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, NamedTuple, TypeVar
+
+from flax import nnx
+from jax.typing import DTypeLike
+from pydantic import Field
+
+from mlip.errors import MlipError
+from mlip.nn.symmetric_contraction import SymmetricContraction, SymmetricContractionSettings
+from mlip.settings import Settings
+from mlip.tensor_products.channelwise import ChannelwiseConvolution, ChannelwiseSettings
+from mlip.tensor_products.clebsch_gordan import ClebschGordanDense, ClebschGordanDenseSettings
+from mlip.tensor_products.edgewise import EdgewiseConvolution
+from mlip.tensor_products.power import ProductPower
+from mlip.tensor_products.protocol import Convolution, NodeProduct
+
+B = TypeVar("B")
+
+
+class Operator(NamedTuple):
+    """How an operator is built in each role; `None` for a role it cannot play.
+
+    Every builder takes the operator's settings first.
+
+    Attributes:
+        settings: its options; the field `name` is its name.
+        product: (settings, lmax1, lmax2, output_lmax) to the bilinear product.
+        convolution: (settings, input_lmax, harmonics_lmax, output_lmax) to the convolution.
+        power: (settings, lmax, hidden_lmax, correlation, num_elements, channels, rngs=, dtype=)
+            to the many-body product; made of `product` where left out.
+    """
+
+    settings: type[Settings]
+    product: Callable[..., NodeProduct] | None = None
+    convolution: Callable[..., Convolution] | None = None
+    power: Callable[..., nnx.Module] | None = None
+
+    @property
+    def name(self) -> str:
+        """As in `tensor_product@model.product=NAME`."""
+        return str(self.settings.model_fields["name"].default)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The places in a model it can take: `convolution`, `product`."""
+        can = {"convolution": self.convolution, "product": self.power or self.product}
+        return tuple(role for role, builder in can.items() if builder is not None)
+
+
+def _plain(operator: type[NodeProduct]) -> Callable[..., NodeProduct]:
+    """Builder of a product without options."""
+    return lambda settings, *degrees: operator(*degrees)
+
+
+OPERATORS: dict[str, Operator] = {
+    operator.name: operator
+    for operator in (
+        Operator(
+            ChannelwiseSettings,
+            convolution=lambda settings, *degrees: ChannelwiseConvolution(*degrees),
+        ),
+        Operator(
+            SymmetricContractionSettings,
+            power=lambda settings, *sizes, **kwargs: SymmetricContraction(*sizes, **kwargs),
+        ),
+        Operator(
+            ClebschGordanDenseSettings,
+            product=_plain(ClebschGordanDense),
+            convolution=lambda settings, *degrees: EdgewiseConvolution(
+                ClebschGordanDense(*degrees), "copy"
+            ),
+        ),
+    )
+}
+
+TensorProductSettings = Annotated[
+    ChannelwiseSettings | SymmetricContractionSettings | ClebschGordanDenseSettings,
+    Field(discriminator="name"),
+]
+
+
+def build_product(settings: Settings, lmax1: int, lmax2: int, output_lmax: int) -> NodeProduct:
+    """The bilinear product of two features of one atom.
+
+    Raises:
+        MlipError: for an operator that is none, or that cannot take or give these degrees.
+    """
+    builder = _needed(_operator(settings).product, settings, "product of two features")
+    return builder(settings, lmax1, lmax2, output_lmax)
+
+
+def build_convolution(
+    settings: Settings, input_lmax: int, harmonics_lmax: int, output_lmax: int
+) -> Convolution:
+    """The edge convolution.
+
+    Raises:
+        MlipError: for an operator that is none, or that cannot take or give these degrees.
+    """
+    builder = _needed(_operator(settings).convolution, settings, "convolution")
+    return builder(settings, input_lmax, harmonics_lmax, output_lmax)
+
+
+def build_power(
+    settings: Settings,
+    lmax: int,
+    hidden_lmax: int,
+    correlation: int,
+    num_elements: int,
+    channels: int,
+    *,
+    rngs: nnx.Rngs,
+    dtype: DTypeLike,
+) -> nnx.Module:
+    """The many-body product of a feature with itself: called with features and species.
+
+    Args:
+        settings: of the operator.
+        lmax: highest degree of the feature.
+        hidden_lmax: highest degree of the result.
+        correlation: highest number of factors.
+        num_elements: number of elements.
+        channels: channels of the feature and of the result.
+        rngs: source of the initial weights.
+        dtype: floating-point type.
+
+    Raises:
+        MlipError: for an operator that is none, or that cannot take or give these degrees.
+    """
+    operator = _operator(settings)
+    sizes = (num_elements, channels)
+    if operator.power is not None:
+        return operator.power(
+            settings, lmax, hidden_lmax, correlation, *sizes, rngs=rngs, dtype=dtype
+        )
+    product = _needed(operator.product, settings, "many-body product")
+
+    def build(output_lmax: int) -> NodeProduct:
+        return product(settings, lmax, lmax, output_lmax)
+
+    return ProductPower(build, lmax, hidden_lmax, correlation, *sizes, rngs=rngs, dtype=dtype)
+
+
+def check_role(settings: Settings, role: str) -> None:
+    """Raise for an operator that cannot play a role.
+
+    Raises:
+        ValueError: naming the operators that can, for the settings that it is a part of.
+    """
+    operator = _operator(settings)
+    if role not in operator.roles:
+        able = ", ".join(name for name, other in OPERATORS.items() if role in other.roles)
+        raise ValueError(f"{operator.name} cannot be used as {role}; expected one of {able}.")
+
+
+def _operator(settings: Settings) -> Operator:
+    return OPERATORS[settings.name]  # type: ignore[attr-defined]
+
+
+def _needed(builder: Callable[..., B] | None, settings: Settings, role: str) -> Callable[..., B]:
+    if builder is None:
+        name = _operator(settings).name
+        raise MlipError(f"{name} cannot be used as a {role}; clebsch_gordan_dense can.")
+    return builder
