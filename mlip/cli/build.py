@@ -93,7 +93,21 @@ def make_batches(
     train = Batches(dataset.train, **common, seed=seed)
     valid = Batches(dataset.valid, **common, shuffle=False)
     statistics = compute_statistics(dataset.train, train.neighbors, dataset.e0.values)
-    return Data(dataset, complete(template, elements, statistics), energies, train, valid)
+    config = _with_operators(complete(template, elements, statistics), train, precision)
+    return Data(dataset, config, energies, train, valid)
+
+
+def _with_operators(config: Settings, train: Batches, precision: str) -> Settings:
+    """The config with `auto` replaced by the fastest operators for the largest batches."""
+    from mlip.models import choose_operators
+    from mlip.tensor_products.auto import GraphSize
+
+    largest = train.shapes[-1]
+    size = GraphSize(largest.nodes, largest.blocks, largest.width)
+    chosen, sentences = choose_operators(config, size, precision)
+    for sentence in sentences:
+        console().print(f"tensor product of the {sentence}", markup=False)
+    return chosen
 
 
 def complete(template: Settings, elements: tuple[int, ...], statistics: Statistics) -> Settings:

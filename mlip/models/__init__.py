@@ -8,7 +8,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from mlip.models.mace import MACE, MACEConfig
+from mlip.models.operators import choose_operators
 from mlip.settings import Settings
+
+__all__ = ["MODEL_CONFIGS", "build_model", "choose_operators"]
 
 MODEL_CONFIGS: dict[str, type[Settings]] = {"mace": MACEConfig}
 _MODELS: dict[type[Settings], Callable[..., nnx.Module]] = {MACEConfig: MACE}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from flax import nnx
 from jax.typing import DTypeLike
@@ -21,6 +21,15 @@ from mlip.tensor_products.protocol import Convolution, NodeProduct
 B = TypeVar("B")
 
 
+class AutoSettings(Settings):
+    """The wish for the fastest operator of a family; replaced by it before a model is built."""
+
+    name: Literal["auto"] = "auto"
+    family: str | None = Field(
+        None, description="what the operator must compute; null: as the model's default operator"
+    )
+
+
 class Operator(NamedTuple):
     """How an operator is built in each role; `None` for a role it cannot play.
 
@@ -32,12 +41,14 @@ class Operator(NamedTuple):
         convolution: (settings, input_lmax, harmonics_lmax, output_lmax) to the convolution.
         power: (settings, lmax, hidden_lmax, correlation, num_elements, channels, rngs=, dtype=)
             to the many-body product; made of `product` where left out.
+        family: what it computes; operators of one family compute the same in different ways.
     """
 
     settings: type[Settings]
     product: Callable[..., NodeProduct] | None = None
     convolution: Callable[..., Convolution] | None = None
     power: Callable[..., nnx.Module] | None = None
+    family: str = ""
 
     @property
     def name(self) -> str:
@@ -62,6 +73,7 @@ OPERATORS: dict[str, Operator] = {
         Operator(
             ChannelwiseSettings,
             convolution=lambda settings, *degrees: ChannelwiseConvolution(*degrees),
+            family="clebsch_gordan",
         ),
         Operator(
             SymmetricContractionSettings,
@@ -73,12 +85,13 @@ OPERATORS: dict[str, Operator] = {
             convolution=lambda settings, *degrees: EdgewiseConvolution(
                 ClebschGordanDense(*degrees), "copy"
             ),
+            family="clebsch_gordan",
         ),
     )
 }
 
 TensorProductSettings = Annotated[
-    ChannelwiseSettings | SymmetricContractionSettings | ClebschGordanDenseSettings,
+    AutoSettings | ChannelwiseSettings | SymmetricContractionSettings | ClebschGordanDenseSettings,
     Field(discriminator="name"),
 ]
 
@@ -145,12 +158,30 @@ def build_power(
     return ProductPower(build, lmax, hidden_lmax, correlation, *sizes, rngs=rngs, dtype=dtype)
 
 
+def family_members(family: str, role: str) -> list[Operator]:
+    """The operators of a family that can play a role (`convolution`, `product`).
+
+    Raises:
+        MlipError: where there is none, naming the families.
+    """
+    able = [operator for operator in OPERATORS.values() if role in operator.roles]
+    members = [operator for operator in able if (operator.family or operator.name) == family]
+    if not members:
+        families = sorted({operator.family or operator.name for operator in able})
+        raise MlipError(
+            f"No {role} of family {family} is known; expected one of {', '.join(families)}."
+        )
+    return members
+
+
 def check_role(settings: Settings, role: str) -> None:
     """Raise for an operator that cannot play a role.
 
     Raises:
         ValueError: naming the operators that can, for the settings that it is a part of.
     """
+    if isinstance(settings, AutoSettings):
+        return
     operator = _operator(settings)
     if role not in operator.roles:
         able = ", ".join(name for name, other in OPERATORS.items() if role in other.roles)
@@ -158,6 +189,11 @@ def check_role(settings: Settings, role: str) -> None:
 
 
 def _operator(settings: Settings) -> Operator:
+    if isinstance(settings, AutoSettings):
+        raise MlipError(
+            "The operator 'auto' has not been replaced by a real one: call "
+            "mlip.models.choose_operators first, or name an operator."
+        )
     return OPERATORS[settings.name]  # type: ignore[attr-defined]
 
 

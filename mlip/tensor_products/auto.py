@@ -1,0 +1,272 @@
+"""Choosing among operators that compute the same: the fastest one here, timed once.
+
+Operators of one family (`registry.Operator.family`) reach the same bilinear maps with the same
+weights around them, so that choosing between them changes the time of a step and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mlip import runtime
+from mlip.graph import Graph
+from mlip.nn.irreps import dim
+from mlip.settings import Settings
+from mlip.tensor_products.registry import (
+    AutoSettings,
+    Operator,
+    build_convolution,
+    build_power,
+    family_members,
+)
+
+ROUNDS = 15  # timed calls of each candidate, in turn
+WARM_UP = 2
+
+
+class GraphSize(NamedTuple):
+    """Static sizes of the graphs that a model will see.
+
+    Attributes:
+        nodes: atoms, padding included.
+        blocks: blocks of edges.
+        width: edges of a block.
+    """
+
+    nodes: int
+    blocks: int
+    width: int
+
+
+class Choice(NamedTuple):
+    """The outcome of a comparison.
+
+    Attributes:
+        settings: of the fastest operator.
+        milliseconds: median time of value and gradient of each candidate, by name; empty where
+            there was one candidate only.
+        family: what they have in common.
+        remembered: whether the times were read from the disk.
+    """
+
+    settings: Settings
+    milliseconds: Mapping[str, float]
+    family: str
+    remembered: bool
+
+    def __str__(self) -> str:
+        name = self.settings.name  # type: ignore[attr-defined]
+        if not self.milliseconds:
+            return f"{name}, the only operator of family {self.family}"
+        ranked = sorted(self.milliseconds.items(), key=lambda item: item[1])
+        times = ", ".join(f"{operator} {value:.2f} ms" for operator, value in ranked)
+        source = "as measured before" if self.remembered else "measured now"
+        return f"{name}, the fastest of family {self.family} ({times}; {source})"
+
+
+def choose_convolution(
+    settings: AutoSettings,
+    degrees: Sequence[tuple[int, int, int]],
+    channels: int,
+    size: GraphSize,
+    dtype: str,
+) -> Choice:
+    """The fastest convolution of a family.
+
+    Args:
+        settings: names the family; `channelwise`'s where left open.
+        degrees: (input_lmax, harmonics_lmax, output_lmax) of each layer; times add up.
+        channels: channels of the features.
+        size: of the graphs.
+        dtype: "float32" or "float64".
+
+    Raises:
+        MlipError: for a family that has no convolution.
+    """
+
+    def program(operator: Settings) -> Callable[[], Any]:
+        built = [build_convolution(operator, *one) for one in degrees]
+        graph = _graph(size)
+
+        def energy(features: list[jax.Array], harmonics: jax.Array) -> jax.Array:
+            total = jnp.zeros((), features[0].dtype)
+            for convolution, x in zip(built, features, strict=True):
+                y = [harmonics[..., i] for i in range(dim(convolution.harmonics_lmax))]
+                shape = (size.blocks, size.width, convolution.num_weights * channels)
+                parts = convolution(x, y, jnp.ones(shape, x.dtype), graph)
+                total += sum(jnp.sum(part * part) for part in parts)
+            return total
+
+        features = [_random((size.nodes, dim(one[0]), channels), dtype) for one in degrees]
+        highest = max(one[1] for one in degrees)
+        harmonics = _random((size.blocks, size.width, dim(highest)), dtype)
+        return _compiled(jax.grad(energy, argnums=(0, 1)), features, harmonics)
+
+    family = settings.family or "clebsch_gordan"
+    members = family_members(family, "convolution")
+    key = ["convolution", [list(one) for one in degrees], channels, list(size), dtype]
+    return _choose(family, members, key, program)
+
+
+def choose_power(
+    settings: AutoSettings,
+    lmax: int,
+    hidden_lmax: Sequence[int],
+    correlation: int,
+    num_elements: int,
+    channels: int,
+    size: GraphSize,
+    dtype: str,
+) -> Choice:
+    """The fastest many-body product of a family.
+
+    Args:
+        settings: names the family; `symmetric_contraction` where left open.
+        lmax: highest degree of the feature.
+        hidden_lmax: highest degree of the result in each layer; times add up.
+        correlation: highest number of factors.
+        num_elements: number of elements.
+        channels: channels.
+        size: of the graphs.
+        dtype: "float32" or "float64".
+
+    Raises:
+        MlipError: for a family that has no many-body product.
+    """
+
+    def program(operator: Settings) -> Callable[[], Any]:
+        layers = [
+            build_power(
+                operator,
+                lmax,
+                out,
+                correlation,
+                num_elements,
+                channels,
+                rngs=nnx.Rngs(0),
+                dtype=jnp.dtype(dtype),
+            )
+            for out in hidden_lmax
+        ]
+        graphdef, state = nnx.split(nnx.List(layers))
+        species = jnp.arange(size.nodes) % num_elements
+
+        def energy(state: nnx.State, x: jax.Array) -> jax.Array:
+            results = [layer(x, species) for layer in nnx.merge(graphdef, state)]
+            return sum((jnp.sum(result * result) for result in results), jnp.zeros((), x.dtype))
+
+        x = _random((size.nodes, dim(lmax), channels), dtype)
+        return _compiled(jax.grad(energy, argnums=(0, 1)), state, x)
+
+    family = settings.family or "symmetric_contraction"
+    members = family_members(family, "product")
+    key = ["product", lmax, list(hidden_lmax), correlation, num_elements, channels]
+    return _choose(family, members, [*key, list(size), dtype], program)
+
+
+def _choose(
+    family: str,
+    members: Sequence[Operator],
+    key: list[Any],
+    program: Callable[[Settings], Callable[[], Any]],
+) -> Choice:
+    candidates = {member.name: member.settings() for member in members}
+    if len(candidates) == 1:
+        return Choice(next(iter(candidates.values())), {}, family, remembered=False)
+    memory = _Memory(
+        [family, sorted(candidates), key, jax.__version__, jax.devices()[0].device_kind]
+    )
+    times = memory.read()
+    remembered = times is not None
+    if times is None:
+        times = _time_in_turn({name: program(one) for name, one in candidates.items()})
+        memory.write(times)
+    fastest = min(times, key=lambda name: times[name])
+    return Choice(candidates[fastest], times, family, remembered)
+
+
+def _time_in_turn(programs: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+    """Median milliseconds of each program; in turn, so that a busy moment hits all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    for number in range(WARM_UP + ROUNDS):
+        for name, run in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            if number >= WARM_UP:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: 1000.0 * float(np.median(values)) for name, values in seconds.items()}
+
+
+def _compiled(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    program = jax.jit(function).lower(*arguments).compile()
+    return lambda: program(*arguments)
+
+
+def _random(shape: tuple[int, ...], dtype: str) -> jax.Array:
+    return jax.random.normal(jax.random.key(0), shape, jnp.dtype(dtype))
+
+
+def _graph(size: GraphSize) -> Graph:
+    """A graph of the given size in which every atom receives about as many blocks."""
+    nodes, blocks, width = size
+    receivers = np.sort(np.arange(blocks) % nodes).astype(np.int32)
+    senders = np.random.default_rng(0).integers(nodes, size=(blocks, width), dtype=np.int32)
+    zeros = np.zeros((nodes, 3), np.float32)
+    return Graph(
+        positions=zeros,
+        species=np.zeros(nodes, np.int32),
+        node_graph=np.zeros(nodes, np.int32),
+        node_mask=np.ones(nodes, bool),
+        receivers=receivers,
+        senders=senders,
+        shifts=np.zeros((blocks, width, 3), np.float32),
+        edge_mask=np.ones((blocks, width), bool),
+        cell=np.zeros((1, 3, 3), np.float32),
+        num_atoms=np.full(1, nodes, np.float32),
+        charge=np.zeros(1, np.float32),
+        spin=np.zeros(1, np.float32),
+        graph_mask=np.ones(1, bool),
+    )
+
+
+class _Memory:
+    """Times kept on disk beside the compiled programs, one file for each comparison."""
+
+    def __init__(self, key: list[Any]) -> None:
+        folder = runtime.compilation_cache_folder()
+        digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+        self.path: Path | None = folder / f"operators-{digest}.json" if folder else None
+
+    def read(self) -> dict[str, float] | None:
+        """The times, or `None` where there are none that can be read."""
+        if self.path is None or not self.path.is_file():
+            return None
+        try:
+            return {
+                str(name): float(value) for name, value in json.loads(self.path.read_text()).items()
+            }
+        except (OSError, ValueError, AttributeError):  # cut short by a crash: measure again
+            return None
+
+    def write(self, times: Mapping[str, float]) -> None:
+        """Keep the times, where the folder can be written; else they are measured again."""
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            partial = self.path.with_suffix(f".{os.getpid()}")
+            partial.write_text(json.dumps(dict(times)))
+            partial.replace(self.path)
+        except OSError:
+            return
