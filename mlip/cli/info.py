@@ -33,10 +33,10 @@ def _describe_config(settings: InfoConfig, template: Settings) -> None:
 
     dataset = load_dataset(settings.dataset)
     precision = settings.precision
-    data, single = (
-        make_batches(dataset, template, batch_size=size, precision=precision, seed=0)
-        for size in (settings.batch_size, 1)
+    data = make_batches(
+        dataset, template, batch_size=settings.batch_size, precision=precision, seed=0
     )
+    single = make_batches(dataset, data.config, batch_size=1, precision=precision, seed=0)
     model = new_model(data.config, seed=0, precision=precision)
     _print_model(model, precision, data.e0, dataset.e0.origin)
     _print_parameters(model)

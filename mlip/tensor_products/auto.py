@@ -220,23 +220,22 @@ def _random(shape: tuple[int, ...], dtype: str) -> jax.Array:
 def _graph(size: GraphSize) -> Graph:
     """A graph of the given size in which every atom receives about as many blocks."""
     nodes, blocks, width = size
-    receivers = np.sort(np.arange(blocks) % nodes).astype(np.int32)
-    senders = np.random.default_rng(0).integers(nodes, size=(blocks, width), dtype=np.int32)
-    zeros = np.zeros((nodes, 3), np.float32)
+    receivers = np.sort(np.arange(blocks) % nodes)
+    senders = np.random.default_rng(0).integers(nodes, size=(blocks, width))
     return Graph(
-        positions=zeros,
-        species=np.zeros(nodes, np.int32),
-        node_graph=np.zeros(nodes, np.int32),
-        node_mask=np.ones(nodes, bool),
-        receivers=receivers,
-        senders=senders,
-        shifts=np.zeros((blocks, width, 3), np.float32),
-        edge_mask=np.ones((blocks, width), bool),
-        cell=np.zeros((1, 3, 3), np.float32),
-        num_atoms=np.full(1, nodes, np.float32),
-        charge=np.zeros(1, np.float32),
-        spin=np.zeros(1, np.float32),
-        graph_mask=np.ones(1, bool),
+        positions=jnp.zeros((nodes, 3)),
+        species=jnp.zeros(nodes, jnp.int32),
+        node_graph=jnp.zeros(nodes, jnp.int32),
+        node_mask=jnp.ones(nodes, bool),
+        receivers=jnp.asarray(receivers, jnp.int32),
+        senders=jnp.asarray(senders, jnp.int32),
+        shifts=jnp.zeros((blocks, width, 3)),
+        edge_mask=jnp.ones((blocks, width), bool),
+        cell=jnp.zeros((1, 3, 3)),
+        num_atoms=jnp.full(1, float(nodes)),
+        charge=jnp.zeros(1),
+        spin=jnp.zeros(1),
+        graph_mask=jnp.ones(1, bool),
     )
 
 
