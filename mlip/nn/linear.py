@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isqrt, sqrt
+from math import isqrt, prod, sqrt
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,8 @@ class EquivariantLinear(nnx.Module):
 
 def _matmul(x: Float[Array, "N m inputs"], weight: Float[Array, "inputs outputs"]) -> jax.Array:
     # One GEMM over atoms and components, and one for each derivative.
-    return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], -1)
+    flat = x.reshape(prod(x.shape[:-1]), x.shape[-1])
+    return (flat @ weight).reshape(*x.shape[:-1], weight.shape[-1])
 
 
 class ElementLinear(nnx.Module):
