@@ -1,0 +1,187 @@
+"""Products taken point by point: z = Aᵀ[(Bᵀ x) ⊙ (Cᵀ y)] with constant matrices."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mlip.graph import Graph
+from mlip.nn.irreps import degree_slice
+from mlip.tensor_products.edgewise import sum_blocks
+from mlip.tensor_products.protocol import Convolution, NodeProduct, Paths
+
+
+class PointwiseMatrices(NamedTuple):
+    """The constants of a pointwise product of P points (or rank P), in float64.
+
+    Attributes:
+        synthesis1: values of the first factor's components at the points, B.
+        synthesis2: those of the second factor, C.
+        analysis: from the points to the components of the result, A; zero columns throughout a
+            degree that is never reached.
+    """
+
+    synthesis1: Float[np.ndarray, "d1 P"]
+    synthesis2: Float[np.ndarray, "d2 P"]
+    analysis: Float[np.ndarray, "P d3"]
+
+    def reached(self) -> tuple[int, ...]:
+        """One for each degree of the result that is reached, zero for the others."""
+        lmax = round(self.analysis.shape[1] ** 0.5) - 1
+        return tuple(int(np.any(self.analysis[:, degree_slice(l)])) for l in range(lmax + 1))
+
+
+class PointwiseProduct(NodeProduct):
+    """z = Aᵀ[(Bᵀ x) ⊙ (Cᵀ y)]: both factors at P points, multiplied there, and back.
+
+    All couplings that end in one degree are added with the coefficients that the matrices fix, so
+    each degree has one copy.
+    """
+
+    @abstractmethod
+    def matrices(self, paths: Paths) -> PointwiseMatrices:
+        """The constants of one set of couplings."""
+
+    def copies(self, paths: Paths = "even") -> tuple[int, ...]:
+        """One for each degree that is reached."""
+        return self.matrices(paths).reached()
+
+    def multiplies(self, paths: Paths = "even") -> int:
+        """Three matrix products and one multiplication at each point."""
+        matrices = self.matrices(paths)
+        reached = sum((2 * l + 1) * n for l, n in enumerate(matrices.reached()))
+        d1, points = matrices.synthesis1.shape
+        return points * (d1 + matrices.synthesis2.shape[0] + 1 + reached)
+
+    def __call__(
+        self,
+        x: Float[Array, "*batch d1 channels"],
+        y: Float[Array, "*batch d2 channels"],
+        paths: Paths = "even",
+    ) -> list[Float[Array, "*batch m copies_channels"]]:
+        """Multiply channel by channel; see `NodeProduct`."""
+        matrices = self.matrices(paths)
+        values = _components_last(x, matrices.synthesis1) * _components_last(y, matrices.synthesis2)
+        analysis, sizes = _reached_columns(matrices)
+        result = jnp.swapaxes(_apply(values, analysis), -1, -2)
+        return _fill_degrees(_split(result, sizes, -2), sizes)
+
+
+class PointwiseConvolution(Convolution):
+    """The convolution of a pointwise product, summed over the neighbours at the points.
+
+        out_i = Aᵀ Σ_j (Bᵀ x_j) ⊙ Σ_l w_ij[l] (C_lᵀ Y_l(r̂_ij))
+
+    Features are taken to the points once per atom, and back once per receiving atom.
+
+    Args:
+        product: features of the sender times harmonics of the edge.
+        weighting: one weight per edge and channel (`shared`), or one per degree l of the harmonics
+            (`degree`), which makes the filter Σ_l w_l(r) Y_l of each channel.
+        paths: the couplings, out of those of the product.
+    """
+
+    def __init__(
+        self,
+        product: PointwiseProduct,
+        weighting: Literal["degree", "shared"],
+        paths: Paths | None = None,
+    ) -> None:
+        super().__init__(product.lmax1, product.lmax2, product.output_lmax)
+        paths = paths or product.paths[0]
+        self.weighting = weighting
+        self.exact, self.mirrors = product.exact, paths != "mixed"
+        self._matrices = product.matrices(paths)
+
+    @property
+    def num_weights(self) -> int:
+        """Weights per edge and channel."""
+        return self.harmonics_lmax + 1 if self.weighting == "degree" else 1
+
+    @property
+    def output_multiplicity(self) -> tuple[int, ...]:
+        """One for each degree that is reached."""
+        return self._matrices.reached()
+
+    @property
+    def multiplies(self) -> int:
+        """Multiplications for one channel of one edge; what is done once per atom is left out."""
+        return self._matrices.analysis.shape[0] * (self.num_weights + 1)
+
+    def __call__(
+        self,
+        features: Float[Array, "N d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+        graph: Graph,
+    ) -> list[Float[Array, "N m copies_channels"]]:
+        """Messages summed over the neighbours of each atom; see `Convolution`."""
+        channels = features.shape[-1]
+        values = _atoms_to_points(features, self._matrices.synthesis1.T)  # (N, P, C)
+        senders = values[graph.senders]  # (B, W, P, C)
+        filters = self._filters(harmonics)  # (B, W, P, weights)
+        per_weight = weights.reshape(*weights.shape[:2], -1, channels)
+        summed = (senders * (filters @ per_weight)).sum(axis=1)
+        analysis, sizes = _reached_columns(self._matrices)
+        result = _atoms_to_points(sum_blocks(summed, graph), analysis.T)
+        return _fill_degrees(_split(result, sizes, 1), sizes)
+
+    def _filters(self, harmonics: Sequence[Float[Array, "B W"]]) -> Float[Array, "B W P weights"]:
+        """The edge's harmonics at the points, one column for each weight."""
+        synthesis = self._matrices.synthesis2
+        d2, points = synthesis.shape
+        columns = np.zeros((d2, points, self.num_weights))
+        for l in range(self.num_weights):
+            rows = degree_slice(l) if self.weighting == "degree" else slice(None)
+            columns[rows, :, l] = synthesis[rows]
+        values = _apply(jnp.stack(harmonics, axis=-1), columns.reshape(d2, -1))
+        return values.reshape(*values.shape[:-1], points, self.num_weights)
+
+
+def _reached_columns(matrices: PointwiseMatrices) -> tuple[np.ndarray, list[int]]:
+    """The analysis without the degrees never reached, and the components of each degree."""
+    sizes = [(2 * l + 1) * n for l, n in enumerate(matrices.reached())]
+    keep = [np.full(2 * l + 1, bool(size)) for l, size in enumerate(sizes)]
+    return matrices.analysis[:, np.concatenate(keep)], sizes
+
+
+def _split(x: Array, sizes: list[int], axis: int) -> list[Array]:
+    return jnp.split(x, np.cumsum(sizes)[:-1].tolist(), axis=axis)
+
+
+def _fill_degrees(
+    parts: list[Float[Array, "*batch m channels"]], sizes: list[int]
+) -> list[Float[Array, "*batch m copies_channels"]]:
+    """Arrays without copies for the degrees that have none."""
+    return [
+        part if size else jnp.zeros((*part.shape[:-2], 2 * l + 1, 0), part.dtype)
+        for l, (part, size) in enumerate(zip(parts, sizes, strict=True))
+    ]
+
+
+def _apply(x: Float[Array, "*batch rows"], matrix: np.ndarray) -> Float[Array, "*batch columns"]:
+    """Multiply the last axis by a matrix: one GEMM over all of the batch."""
+    flat = x.reshape(-1, x.shape[-1]) @ jnp.asarray(matrix, x.dtype)
+    return flat.reshape(*x.shape[:-1], matrix.shape[1])
+
+
+def _components_last(
+    x: Float[Array, "*batch d channels"], matrix: np.ndarray
+) -> Float[Array, "*batch channels P"]:
+    return _apply(jnp.swapaxes(x, -1, -2), matrix)
+
+
+def _atoms_to_points(
+    x: Float[Array, "N rows channels"], matrix: np.ndarray
+) -> Float[Array, "N columns channels"]:
+    """Multiply the rows of every atom by a matrix, channels kept innermost: one GEMM."""
+    num_nodes, rows, channels = x.shape
+    by_row = jnp.swapaxes(x, 0, 1).reshape(rows, num_nodes * channels)
+    mapped: jax.Array = jnp.asarray(matrix, x.dtype) @ by_row
+    return jnp.swapaxes(mapped.reshape(-1, num_nodes, channels), 0, 1)
