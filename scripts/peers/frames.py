@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 from ase import Atoms
@@ -16,13 +16,22 @@ def training_frames(xyz: str, count: int) -> list[Atoms]:
     return read(xyz, f":{count}", format="extxyz")
 
 
-def moving(atoms: Atoms) -> Iterator[Atoms]:
-    """The same atoms object again and again, displaced a little from where it started.
+def bare(atoms: Atoms) -> Atoms:
+    """The same atoms without labels, ready for a calculator."""
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+
+
+def ase_step(atoms: Atoms) -> Callable[[], None]:
+    """Energy and forces through the calculator of `atoms`, which move a little between steps.
 
     The displacements are the same for every worker.
     """
     start = atoms.positions.copy()
     random = np.random.default_rng(0)
-    while True:
+
+    def step() -> None:
         atoms.positions = start + random.normal(scale=MOVE, size=start.shape)
-        yield atoms
+        atoms.get_potential_energy()
+        atoms.get_forces()
+
+    return step

@@ -8,7 +8,7 @@ from itertools import cycle
 
 import jax
 from ase import Atoms
-from frames import moving, training_frames
+from frames import ase_step, bare, training_frames
 from mlip.models.loss import MSELoss
 from mlip.simulation.ase.mlip_ase_calculator import MLIPForceFieldASECalculator
 from mlip.training.training_state import init_training_state
@@ -65,20 +65,13 @@ def training_step(force_field: ForceField, builder: GraphDatasetBuilder) -> Step
     return step
 
 
-def ase_step(force_field: ForceField, atoms: Atoms) -> Step:
+def calculator_step(force_field: ForceField, atoms: Atoms) -> Step:
     """Energy and forces of moving atoms through the calculator."""
-    atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    atoms = bare(atoms)
     atoms.calc = MLIPForceFieldASECalculator(
         atoms, edge_capacity_multiplier=1.25, force_field=force_field
     )
-    positions = moving(atoms)
-
-    def step() -> None:
-        next(positions)
-        atoms.get_potential_energy()
-        atoms.get_forces()
-
-    return step
+    return ase_step(atoms)
 
 
 def main() -> None:
@@ -93,7 +86,7 @@ def main() -> None:
     }
     steps = {
         "train": training_step(force_field, builder),
-        "ase": ase_step(force_field, training_frames(setting.xyz, 1)[0]),
+        "ase": calculator_step(force_field, training_frames(setting.xyz, 1)[0]),
     }
     serve(describe, steps)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from e3nn import o3
-from frames import moving, training_frames
+from frames import ase_step, bare, training_frames
 from mace import data, modules, tools
 from mace.calculators import MACECalculator
 from mace.tools import torch_geometric
@@ -59,7 +59,7 @@ def training_step(model: torch.nn.Module, table: Any, frames: list[Atoms], s: Se
     keys = data.KeySpecification(info_keys={"energy": "label"}, arrays_keys={"forces": "label"})
     items = []
     for atoms in frames:
-        labelled = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        labelled = bare(atoms)
         labelled.info["label"] = atoms.get_potential_energy()
         labelled.arrays["label"] = atoms.get_forces()
         config = data.config_from_atoms(labelled, key_specification=keys)
@@ -78,18 +78,11 @@ def training_step(model: torch.nn.Module, table: Any, frames: list[Atoms], s: Se
     return step
 
 
-def ase_step(model: torch.nn.Module, atoms: Atoms) -> Step:
+def calculator_step(model: torch.nn.Module, atoms: Atoms) -> Step:
     """Energy and forces of moving atoms through the calculator."""
-    atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    atoms = bare(atoms)
     atoms.calc = MACECalculator(models=[model], device="cpu", default_dtype="float32")
-    positions = moving(atoms)
-
-    def step() -> None:
-        next(positions)
-        atoms.get_potential_energy()
-        atoms.get_forces()
-
-    return step
+    return ase_step(atoms)
 
 
 def main() -> None:
@@ -107,7 +100,7 @@ def main() -> None:
     calculator_model, _ = make_model(setting, frames)
     steps = {
         "train": training_step(model, table, frames, setting),
-        "ase": ase_step(calculator_model, frames[0]),
+        "ase": calculator_step(calculator_model, frames[0]),
     }
     serve(describe, steps)
 

@@ -7,8 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import jax
-from ase import Atoms
-from frames import moving, training_frames
+from frames import ase_step, bare, training_frames
 from protocol import Setting, Step, serve, setting_from_arguments
 
 import mlip
@@ -88,21 +87,12 @@ def training_step(work: Work) -> Step:
     return step
 
 
-def ase_step(work: Work) -> Step:
+def calculator_step(work: Work) -> Step:
     """Energy and forces of moving atoms through the calculator."""
     potential = Potential(work.model, elements=work.elements, e0=work.e0, precision="float32")
-    atoms = Atoms(
-        work.first.numbers, work.first.positions, cell=work.first.cell, pbc=work.first.pbc
-    )
+    atoms = bare(work.first)
     atoms.calc = potential.calculator()
-    positions = moving(atoms)
-
-    def step() -> None:
-        next(positions)
-        atoms.get_potential_energy()
-        atoms.get_forces()
-
-    return step
+    return ase_step(atoms)
 
 
 def main() -> None:
@@ -116,7 +106,7 @@ def main() -> None:
         "threads": runtime.num_threads(),
         "padding_share": work.batches.padding_share,
     }
-    serve(describe, {"train": training_step(work), "ase": ase_step(work)})
+    serve(describe, {"train": training_step(work), "ase": calculator_step(work)})
 
 
 if __name__ == "__main__":
