@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mlip.cli.console import console
-from mlip.cli.run_folder import open_run_folder, write_config
+from mlip.cli.run_folder import write_config
 from mlip.cli.schema import RelaxConfig
-from mlip.cli.structures import read_structure
+from mlip.cli.structures import open_simulation
 
 
 def run(settings: RelaxConfig) -> int:
@@ -14,16 +14,10 @@ def run(settings: RelaxConfig) -> int:
     Returns:
         0 if the relaxation converged, else 1.
     """
-    import mlip
-    from mlip import runtime
     from mlip.simulation.relax import run_relax
 
     run_dir = settings.run.dir
-    open_run_folder(run_dir)
-    runtime.prepare(threads=settings.n_threads)
-    atoms = read_structure(settings.structure, settings.index)
-    potential = mlip.load(settings.model)
-    console().print(f"{potential!r}; {runtime.summary()}", markup=False)
+    atoms, potential = open_simulation(settings)
     write_config(run_dir, settings)
     result = run_relax(atoms, potential, settings.relax, run_dir, console=console())
     return 0 if result.converged else 1

@@ -1,14 +1,36 @@
-"""Reading the one structure that dynamics or a relaxation starts from."""
+"""What dynamics and a relaxation start from: one structure and a saved potential."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlip.cli.console import console
+from mlip.cli.run_folder import open_run_folder
 from mlip.errors import MlipError
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from mlip.cli.schema import MDConfig, RelaxConfig
+    from mlip.potential import Potential
+
+
+def open_simulation(settings: MDConfig | RelaxConfig) -> tuple[Atoms, Potential]:
+    """Open the run folder, read structure and potential, and say with what is computed.
+
+    Raises:
+        MlipError: if one of them cannot be opened.
+    """
+    import mlip
+    from mlip import runtime
+
+    open_run_folder(settings.run.dir)
+    runtime.prepare(threads=settings.n_threads)
+    atoms = read_structure(settings.structure, settings.index)
+    potential = mlip.load(settings.model)
+    console().print(f"{potential!r}; {runtime.summary()}", markup=False)
+    return atoms, potential
 
 
 def read_structure(path: Path, index: int) -> Atoms:
