@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from math import factorial, sqrt
 
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
-def spherical_harmonics(unit: Float[Array, "... 3"], lmax: int) -> list[Float[Array, "..."]]:
+def spherical_harmonics(
+    unit: Float[Array | np.ndarray, "... 3"], lmax: int
+) -> list[Float[Array, "..."]]:
     """Component-normalised real spherical harmonics of degrees 0..lmax.
 
     With polar axis y and azimuth from z to x,
@@ -19,7 +21,7 @@ def spherical_harmonics(unit: Float[Array, "... 3"], lmax: int) -> list[Float[Ar
     a polynomial of the vector, hence free of the singularity of angles at the poles.
 
     Args:
-        unit: unit vectors, shape (..., 3).
+        unit: unit vectors, shape (..., 3); for a numpy array the result is one in its precision.
         lmax: highest degree.
 
     Returns:
@@ -27,8 +29,9 @@ def spherical_harmonics(unit: Float[Array, "... 3"], lmax: int) -> list[Float[Ar
         of one degree is 2l + 1.
     """
     x, y, z = unit[..., 0], unit[..., 1], unit[..., 2]
+    numpy = y.__array_namespace__()  # jax's or numpy's
     legendre = _legendre_derivatives(y, lmax)
-    real, imaginary = [jnp.ones_like(y)], [jnp.zeros_like(y)]
+    real, imaginary = [numpy.ones_like(y)], [numpy.zeros_like(y)]
     for _ in range(lmax):
         real_m, imaginary_m = real[-1], imaginary[-1]
         real.append(z * real_m - x * imaginary_m)
@@ -46,13 +49,14 @@ def spherical_harmonics(unit: Float[Array, "... 3"], lmax: int) -> list[Float[Ar
 
 def _legendre_derivatives(y: Float[Array, "..."], lmax: int) -> list[list[Float[Array, "..."]]]:
     """`[l][m]` = d^m P_l/dy^m by the three-term recursion in l at fixed m."""
+    numpy = y.__array_namespace__()
     table: list[list[Float[Array, "..."]]] = [[] for _ in range(lmax + 1)]
     for m in range(lmax + 1):
         double_factorial = 1.0
         for odd in range(1, 2 * m, 2):
             double_factorial *= odd
-        below = jnp.zeros_like(y)
-        current = jnp.full_like(y, double_factorial)
+        below = numpy.zeros_like(y)
+        current = numpy.full_like(y, double_factorial)
         for degree in range(m, lmax + 1):
             table[degree].append(current)
             following = ((2 * degree + 1) * y * current - (degree + m) * below) / (degree - m + 1)
