@@ -18,7 +18,8 @@ LAYERS = [
     {"data", "nn", "tensor_products"},
     {"models"},
     {"potential"},
-    {"training", "simulation", "io", "reporting", ""},  # "": the package itself, `mlip.load`
+    # "": the package itself, `mlip.load`
+    {"training", "simulation", "io", "reporting", "benchmark", ""},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -45,19 +45,24 @@ def parse(argv: list[str]) -> Arguments:
     if not words or words[0] in ("--help", "-h", "help"):
         return Arguments(None, show_help=True)
     verb = _verb(words)
+    if verb is None:
+        return Arguments(None, show_help=True)
     file: Path | None = None
     overrides: list[str] = []
     flags: set[str] = set()
     while words:
         word = words.pop(0)
-        if word in FLAGS:
+        if word in verb.shortcuts:
+            overrides.append(verb.shortcuts[word])
+        elif word in FLAGS:
             flags.add(word)
             if word in ("--cfg", "-c") and words and words[0] in ("job", "all"):
                 words.pop(0)
         elif word.startswith("-"):
             raise MlipError(
-                f"Unknown flag {word}: expected --cfg, --multirun or --help."
-                f"{did_you_mean(nearest(word, FLAGS))}"
+                f"Unknown flag {word}: expected "
+                f"{listing([*verb.shortcuts, '--cfg', '--multirun', '--help'])}."
+                f"{did_you_mean(nearest(word, [*verb.shortcuts, *FLAGS]))}"
             )
         elif "=" in word or word.startswith("~"):
             overrides.append(word)
@@ -78,8 +83,12 @@ def parse(argv: list[str]) -> Arguments:
     )
 
 
-def _verb(words: list[str]) -> Verb:
-    """Take the verb, of one or two words, from the front of `words`."""
+def _verb(words: list[str]) -> Verb | None:
+    """Take the verb, of one or two words, from the front of `words`.
+
+    Returns:
+        `None` for `mlip benchmark` and `mlip benchmark --help`: several verbs begin like this.
+    """
     for count in (2, 1):
         name = " ".join(words[:count])
         if len(words) >= count and name in VERBS:
@@ -89,8 +98,7 @@ def _verb(words: list[str]) -> Verb:
     subjects = [name for name in VERBS if name.split()[0] == first]
     if subjects:
         if len(words) == 1 or words[1] in ("--help", "-h"):
-            words[:] = ["--help"]
-            return VERBS[subjects[0]]
+            return None
         raise MlipError(
             f"Unknown subject in 'mlip {first} {words[1]}': expected mlip {listing(subjects)}."
         )

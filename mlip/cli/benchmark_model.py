@@ -13,9 +13,10 @@ from mlip.cli.schema import BenchmarkModelConfig
 def run(settings: BenchmarkModelConfig) -> None:
     """Time, print and write `benchmark.json`."""
     from mlip import runtime
+    from mlip.benchmark.steps import peak_memory_mb, time_ase_steps, time_training_steps
     from mlip.cli.build import count_parameters, make_batches, new_model
-    from mlip.cli.timing import peak_memory_mb, time_ase_steps, time_training_steps
     from mlip.data.dataset import load_dataset
+    from mlip.potential import Potential
 
     run_dir = settings.run.dir
     open_run_folder(run_dir)
@@ -34,7 +35,9 @@ def run(settings: BenchmarkModelConfig) -> None:
     training = time_training_steps(
         model, data.train, settings.optimizer, settings.loss, settings.steps
     )
-    ase = time_ase_steps(model, data, dataset.valid[0], settings.precision, settings.steps)
+    elements = data.config.elements  # type: ignore[attr-defined]
+    potential = Potential(model, elements=elements, e0=data.e0, precision=settings.precision)
+    ase = time_ase_steps(potential, dataset.valid[0], settings.steps)
     results: dict[str, Any] = {
         "train_step_ms": training.step.median,
         "train_step_ms_spread": training.step.spread,

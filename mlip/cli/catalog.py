@@ -7,9 +7,10 @@ Hydra, pydantic or JAX import and answers at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from mlip.errors import MlipError
@@ -23,17 +24,19 @@ class Verb(NamedTuple):
         module: module of `mlip.cli` with `run(settings)`.
         summary: one line for the help.
         examples: command lines to copy.
+        shortcuts: flags of this command alone, with the override that each stands for.
     """
 
     name: str
     module: str
     summary: str
     examples: tuple[str, ...]
+    shortcuts: Mapping[str, str] = MappingProxyType({})
 
     @property
     def config_name(self) -> str:
         """Name of the primary config file: `benchmark model` is composed from `benchmark_model`."""
-        return self.name.replace(" ", "_")
+        return self.name.replace(" ", "_").replace("-", "_")
 
 
 VERBS = {
@@ -88,6 +91,17 @@ VERBS = {
                 "mlip benchmark model",
                 "mlip benchmark model model=mace_small dataset=3bpa dataset.root=3bpa/",
             ),
+        ),
+        Verb(
+            "benchmark tensor-products",
+            "benchmark_tensor_products",
+            "time every tensor product: a table, figures, a summary",
+            (
+                "mlip benchmark tensor-products --quick",
+                "mlip benchmark tensor-products preset.degrees=[2,4] preset.channels=[64]",
+                "mlip benchmark tensor-products preset.operators=[gaunt_grid] n_threads=1",
+            ),
+            {"--quick": "preset=quick"},
         ),
     )
 }

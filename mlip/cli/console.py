@@ -30,6 +30,16 @@ def pairs_table(title: str, rows: Mapping[str, str]) -> Table:
     return table
 
 
+def text_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Cells as they are, the first column to the left and the others to the right."""
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def sweep_table(jobs: Sequence[tuple[str, Path]], codes: Sequence[int]) -> Table:
     """One row for each job of a sweep: how it ended, its force errors and its folder."""
     evaluations = [_evaluation(folder) for _, folder in jobs]

@@ -39,6 +39,7 @@ def verb_help(verb: Verb) -> str:
     lines = [description(config_dir() / f"{verb.config_name}.yaml"), ""]
     lines += [f"usage: mlip {verb.name} [CONFIG.yaml] [key=value ...]", ""]
     lines += ["flags:"]
+    lines += [f"  {flag:<16}{override}" for flag, override in verb.shortcuts.items()]
     lines += [f"  {flag:<16}{text}" for flag, text in FLAGS]
     groups = active_groups(verb.config_name)
     if groups:

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from mlip.benchmark.grid import BenchmarkGrid
 from mlip.cli.resolvers import label
 from mlip.data.dataset import DatasetSettings
 from mlip.data.sources.extxyz import LabelKeys
@@ -160,6 +161,12 @@ class BenchmarkModelConfig(CommandConfig):
     steps: int = Field(30, ge=5, description="timed training steps and ASE steps")
 
 
+class BenchmarkTensorProductsConfig(CommandConfig):
+    """Config of `mlip benchmark tensor-products`."""
+
+    preset: BenchmarkGrid = Field(description="what is measured, and how long")
+
+
 SCHEMAS: dict[str, type[Settings]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
@@ -167,4 +174,5 @@ SCHEMAS: dict[str, type[Settings]] = {
     "relax": RelaxConfig,
     "info": InfoConfig,
     "benchmark model": BenchmarkModelConfig,
+    "benchmark tensor-products": BenchmarkTensorProductsConfig,
 }

@@ -7,7 +7,6 @@ needs a display or touches `pyplot`. matplotlib is slow to load and imported on 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +29,13 @@ DPI = 140
 
 
 def series_styles(count: int) -> Iterator[tuple[str, str, str]]:
-    """Colour, marker and line style for `count` series, distinct even in black and white."""
-    styles = zip(cycle(PALETTE), cycle(MARKERS), cycle(LINES), strict=False)
-    return (next(styles) for _ in range(count))
+    """Colour, marker and line style for `count` series, distinct even in black and white.
+
+    A colour that comes again has another marker.
+    """
+    for index in range(count):
+        marker = MARKERS[(index + index // len(PALETTE)) % len(MARKERS)]
+        yield PALETTE[index % len(PALETTE)], marker, LINES[index % len(LINES)]
 
 
 def new_figure(

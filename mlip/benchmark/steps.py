@@ -1,4 +1,4 @@
-"""Timing training steps and ASE steps in this process: warm up, block until done, take medians."""
+"""Timing training steps and ASE steps of a model, warmed up and blocked until done."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import jax
 import numpy as np
 from flax import nnx
 
-from mlip.cli.build import Data
+from mlip.benchmark.timing import Times, quartiles
 from mlip.data.pipeline import Batch, Batches
 from mlip.data.structure import Structure
 from mlip.potential import Potential
-from mlip.runtime import Precision
 from mlip.training.loss import LossSettings
 from mlip.training.optimizer import OptimizerSettings, build_optimizer
 from mlip.training.state import SplitModel, initial_state
@@ -27,18 +26,6 @@ WARM_UP = 5  # steps before the first that counts
 EMA_DECAY = 0.99
 LEARNING_RATE = 1e-4  # small: the weights shall stay in a sound region while steps are timed
 MOVE = 0.01  # Å, how far atoms move between ASE steps
-
-
-class Times(NamedTuple):
-    """Times of repeated steps, ms.
-
-    Attributes:
-        median: of all.
-        spread: first and third quartile.
-    """
-
-    median: float
-    spread: tuple[float, float]
 
 
 class Timing(NamedTuple):
@@ -95,29 +82,23 @@ def time_training_steps(
         if len(seconds) == steps:
             break
     return Timing(
-        _times(seconds),
+        quartiles(seconds),
         sum(compilation.seconds for compilation in compilations),
         len(compilations),
         float(np.mean(atoms) / np.median(seconds)),
     )
 
 
-def time_ase_steps(
-    model: nnx.Module, data: Data, structure: Structure, precision: Precision, steps: int
-) -> Timing:
+def time_ase_steps(potential: Potential, structure: Structure, steps: int) -> Timing:
     """Time energy and forces of one structure through ASE, its atoms moving between the steps.
 
     Args:
-        model: the model.
-        data: gives elements and E0.
+        potential: the potential.
         structure: the structure.
-        precision: of the model.
         steps: number of timed steps.
     """
     from ase import Atoms
 
-    elements = data.config.elements  # type: ignore[attr-defined]
-    potential = Potential(model, elements=elements, e0=data.e0, precision=precision)
     atoms = Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
     atoms.calc = calculator = potential.calculator()
     random = np.random.default_rng(0)
@@ -130,7 +111,7 @@ def time_ase_steps(
         if number >= WARM_UP:
             seconds.append(time.perf_counter() - start)
     return Timing(
-        _times(seconds),
+        quartiles(seconds),
         sum(compilation.seconds for compilation in calculator.compilations),
         len(calculator.compilations),
         float(len(atoms) / np.median(seconds)),
@@ -146,8 +127,3 @@ def peak_memory_mb() -> float:
 def _forever(batches: Batches) -> Iterator[Batch]:
     for epoch in count():
         yield from batches.epoch(epoch)
-
-
-def _times(seconds: list[float]) -> Times:
-    low, median, high = 1000.0 * np.quantile(seconds, [0.25, 0.5, 0.75])
-    return Times(float(median), (float(low), float(high)))

@@ -1,0 +1,1 @@
+"""Measuring time: training and ASE steps of a model, and every tensor product by itself."""

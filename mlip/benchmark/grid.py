@@ -1,0 +1,146 @@
+"""What `mlip benchmark tensor-products` measures: its options, and the comparisons they span."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import AfterValidator, Field, PositiveInt
+
+from mlip.runtime import Precision
+from mlip.settings import Settings
+from mlip.tensor_products.registry import OPERATORS, TensorProductSettings
+
+Task = Literal[
+    "one_to_one", "one_to_all", "all_to_all", "all_to_lmax", "convolution", "mace_convolution"
+]
+"""What is multiplied, for a degree L; the natural parity of degree l is (−1)^l.
+
+`one_to_one`: degree L times degree L to degree L, or L + 1 where L is odd, because only an even
+sum of the three degrees gives natural parity; `one_to_all`: degree L times degree L to degrees
+0..2L; `all_to_all`: degrees 0..L times degrees 0..L to degrees 0..2L; `all_to_lmax`: the same to
+degrees 0..L; `convolution`: features to degree L times harmonics to degree L, to degree L, weighted
+and summed over the edges of a batch of molecules; `mace_convolution`: the same for features to
+degree 1, harmonics and messages to degree 3, as in the second layer of MACE.
+"""
+Couplings = Literal["even", "all", "own"]
+"""`even`: those that keep natural parity; `all`: odd ones as well, kept apart or added up; `own`:
+what the operator forms in a convolution."""
+Mode = Literal["forward", "gradient"]
+"""`gradient`: the value and the product of a given vector with its derivatives by every input."""
+
+BASELINE = "clebsch_gordan_dense"
+CONVOLUTIONS: tuple[Task, ...] = ("convolution", "mace_convolution")
+ONE_DEGREE: tuple[Task, ...] = ("one_to_one", "one_to_all")
+CONVOLUTION_CHANNELS = 64
+MACE_DEGREES = (1, 3, 3)
+
+
+def _known_operator(name: str) -> str:
+    if name not in OPERATORS:
+        raise ValueError(f"there is no operator {name}; expected some of {', '.join(OPERATORS)}")
+    return name
+
+
+class BenchmarkGrid(Settings):
+    """Options of the benchmark; every combination of the lists is measured."""
+
+    name: str = Field(description="name of the preset")
+    operators: tuple[Annotated[str, AfterValidator(_known_operator)], ...] | None = Field(
+        None, min_length=1, description="operators beside clebsch_gordan_dense; null: all"
+    )
+    variants: tuple[TensorProductSettings, ...] = Field(
+        (), description="further options of these operators, such as {name: cp, rank: paper}"
+    )
+    tasks: tuple[Task, ...] = Field(min_length=1, description="what is multiplied")
+    couplings: tuple[Literal["even", "all"], ...] = Field(
+        ("even",), min_length=1, description="those of natural parity, or all"
+    )
+    degrees: tuple[PositiveInt, ...] = Field(min_length=1, description="highest degrees L")
+    batches: tuple[PositiveInt, ...] = Field(min_length=1, description="atoms in a product")
+    channels: tuple[PositiveInt, ...] = Field(min_length=1, description="channels in a product")
+    precisions: tuple[Precision, ...] = Field(
+        ("float32",), min_length=1, description="floating-point types"
+    )
+    modes: tuple[Mode, ...] = Field(
+        ("forward", "gradient"), min_length=1, description="value alone, value and derivatives"
+    )
+    runs: int = Field(30, ge=6, description="timed calls of each program")
+    seconds: float = Field(
+        2.0, gt=0, description="time for them, s; slower programs are called less often"
+    )
+    memory_gb: float = Field(4.0, gt=0, description="programs that need more are skipped, GB")
+    max_multiplies: float = Field(
+        1e10, gt=0, description="products of more multiplications, counted by hand, are skipped"
+    )
+    max_minutes: float | None = Field(
+        None, gt=0, description="stop then, to be continued by the same command; null: never"
+    )
+
+    def candidates(self, cell: Cell) -> dict[str, Settings]:
+        """The operators to compare by label, each with its options; the baseline comes first."""
+        names = [BASELINE, *(name for name in self.operators or OPERATORS if name != BASELINE)]
+        found = [OPERATORS[name].settings() for name in names]
+        found += [variant for variant in self.variants if variant.name in names]
+        return {label(settings): settings for settings in found if _takes_part(settings, cell)}
+
+    def cells(self, edges: int) -> Iterator[Cell]:
+        """The comparisons, those of one task together.
+
+        Args:
+            edges: of the molecules in the convolutions.
+        """
+        arithmetic = list(product(self.precisions, self.modes))
+        for task in self.tasks:
+            if task in CONVOLUTIONS:
+                degrees = self.degrees if task == "convolution" else (MACE_DEGREES[-1],)
+                for degree, (precision, mode) in product(degrees, arithmetic):
+                    yield Cell(task, "own", degree, edges, CONVOLUTION_CHANNELS, precision, mode)
+                continue
+            sizes = product(self.degrees, self.batches, self.channels)
+            for size, (precision, mode), couplings in product(sizes, arithmetic, self.couplings):
+                yield Cell(task, couplings, *size, precision, mode)
+
+
+class Cell(NamedTuple):
+    """One comparison of operators.
+
+    Attributes:
+        task: what is multiplied.
+        couplings: which couplings are formed.
+        degree: highest degree L.
+        batch: atoms in a product, edges in a convolution.
+        channels: channels.
+        precision: floating-point type.
+        mode: value alone, or value and derivatives.
+    """
+
+    task: Task
+    couplings: Couplings
+    degree: int
+    batch: int
+    channels: int
+    precision: Precision
+    mode: Mode
+
+    def __str__(self) -> str:
+        return (
+            f"{self.task} ({self.couplings}) L={self.degree}, {self.batch} x {self.channels}, "
+            f"{self.precision}, {self.mode}"
+        )
+
+
+def label(settings: Settings) -> str:
+    """`cp` with default options, `cp(rank=paper)` with others."""
+    values: Mapping[str, object] = settings.model_dump(mode="json", exclude_defaults=True)
+    options = ",".join(f"{key}={value}" for key, value in values.items() if key != "name")
+    name = settings.name  # type: ignore[attr-defined]
+    return f"{name}({options})" if options else name
+
+
+def _takes_part(settings: Settings, cell: Cell) -> bool:
+    """Whether an operator plays the role that a comparison is about."""
+    operator = OPERATORS[settings.name]  # type: ignore[attr-defined]
+    needed = operator.convolution if cell.task in CONVOLUTIONS else operator.product
+    return needed is not None

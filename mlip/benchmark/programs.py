@@ -1,0 +1,231 @@
+"""The programs that are timed: an operator in a role, with inputs of given sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlip.benchmark.grid import CONVOLUTIONS, MACE_DEGREES, ONE_DEGREE, Cell
+from mlip.benchmark.molecules import edge_harmonics, molecules
+from mlip.errors import MlipError
+from mlip.graph import Graph
+from mlip.runtime import Precision
+from mlip.settings import Settings
+from mlip.tensor_products.protocol import NodeProduct, Paths
+from mlip.tensor_products.registry import build_convolution, build_product
+
+REACHED = 1e-4  # of the largest component: what is smaller is a coupling that is not formed
+
+
+class Program(NamedTuple):
+    """A function to time, of (inputs, graph, cotangents of its results).
+
+    Attributes:
+        function: what is compiled.
+        inputs: the arrays that derivatives are taken by.
+        graph: of a convolution.
+        cotangents: shapes of the results in a gradient, nothing otherwise.
+        output_size: numbers in the result for each atom and channel.
+        multiplies: multiplications for one atom or edge and channel, counted from the algorithm;
+            `None` where a part of the operator is used.
+        weights: of each edge and channel in a convolution.
+        reached: degrees of the result that one degree of the inputs gives.
+        product: the operator in that role.
+        exact: whether the operator is equivariant to rounding.
+    """
+
+    function: Callable[..., Any]
+    inputs: tuple[Any, ...]
+    graph: Graph | None
+    cotangents: list[jax.ShapeDtypeStruct]
+    output_size: int
+    multiplies: int | None = None
+    weights: int | None = None
+    reached: int | None = None
+    product: NodeProduct | None = None
+    exact: bool = True
+
+    @property
+    def shapes(self) -> tuple[Any, ...]:
+        """What to compile for."""
+        return self.inputs, self.graph, self.cotangents
+
+    def arguments(self) -> tuple[Any, ...]:
+        """What to call with; the cotangents, which can be larger than all else, are new."""
+        cotangents = [jnp.ones(result.shape, result.dtype) for result in self.cotangents]
+        return self.inputs, self.graph, cotangents
+
+
+def build_program(settings: Settings, cell: Cell) -> Program:
+    """The program of one operator in one comparison.
+
+    Raises:
+        MlipError: where the operator cannot do what is compared.
+    """
+    build = _convolution if cell.task in CONVOLUTIONS else _product
+    return build(settings, cell)
+
+
+def product_degrees(cell: Cell) -> tuple[int, int, int]:
+    """Highest degrees of both factors and of the result of a product."""
+    outputs = {
+        "one_to_one": cell.degree + cell.degree % 2,
+        "one_to_all": 2 * cell.degree,
+        "all_to_all": 2 * cell.degree,
+        "all_to_lmax": cell.degree,
+    }
+    return cell.degree, cell.degree, outputs[cell.task]
+
+
+def path_sets(product: NodeProduct, cell: Cell) -> tuple[Paths, ...]:
+    """The sets of couplings to ask a product for, one after the other.
+
+    Raises:
+        MlipError: where the product does not form them.
+    """
+    if cell.couplings == "all" and "mixed" in product.paths:
+        return ("mixed",)
+    sets: tuple[Paths, ...] = ("even", "odd") if cell.couplings == "all" else ("even",)
+    missing = [paths for paths in sets if paths not in product.paths]
+    if missing:
+        formed = " and ".join(product.paths)
+        raise MlipError(f"forms {formed} couplings, not {' and '.join(missing)} ones")
+    return sets
+
+
+def _product(settings: Settings, cell: Cell) -> Program:
+    product = build_product(settings, *product_degrees(cell))
+    sets = path_sets(product, cell)
+    if cell.task in ONE_DEGREE:
+        function, reached = _one_degree(settings, cell, product, sets)
+        size, multiplies = 2 * cell.degree + 1, None
+    else:
+        function, reached = _all_degrees(product, sets), None
+        size = (cell.degree + 1) ** 2
+        multiplies = sum(product.multiplies(paths) for paths in sets)
+    shape = (cell.batch, size, cell.channels)
+    inputs = _random_pair(shape, cell.precision)
+    about = {"multiplies": multiplies, "reached": reached, "product": product}
+    return _program(function, inputs, None, cell, exact=product.exact, **about)
+
+
+@lru_cache(maxsize=1)  # shared by the operators of a comparison
+def _random_pair(shape: tuple[int, ...], dtype: Precision) -> tuple[jax.Array, jax.Array]:
+    x, y = np.random.default_rng(0).normal(size=(2, *shape))
+    return jnp.asarray(x, dtype), jnp.asarray(y, dtype)
+
+
+def _all_degrees(product: NodeProduct, sets: Sequence[Paths]) -> Callable[..., list[jax.Array]]:
+    def function(x: jax.Array, y: jax.Array) -> list[jax.Array]:
+        parts = [part for paths in sets for part in product(x, y, paths)]
+        return [part for part in parts if part.size]
+
+    return function
+
+
+def _one_degree(
+    settings: Settings, cell: Cell, product: NodeProduct, sets: tuple[Paths, ...]
+) -> tuple[Callable[..., list[jax.Array]], int]:
+    """A product of one degree each, and how many degrees it gives.
+
+    The operator is handed features that are zero in the other degrees, inside the program, and
+    only what can differ from zero is taken from its result: the compiler leaves out the rest as
+    far as it can, which is everything where each coupling is computed by itself.
+    """
+    wanted = [product.output_lmax] if cell.task == "one_to_one" else range(2 * cell.degree + 1)
+    kept = [
+        (paths, degree, copy)
+        for paths, degree, copy in _reached(settings, product_degrees(cell), sets)
+        if degree in wanted
+    ]
+    if not kept:
+        raise MlipError("the coupling is not formed")
+
+    def embed(x: jax.Array) -> jax.Array:
+        below = jnp.zeros((x.shape[0], cell.degree**2, x.shape[2]), x.dtype)
+        return jnp.concatenate([below, x], axis=1)
+
+    def function(x: jax.Array, y: jax.Array) -> list[jax.Array]:
+        results = {paths: product(embed(x), embed(y), paths) for paths in sets}
+        channels = x.shape[-1]
+        return [
+            results[paths][degree][..., copy * channels : (copy + 1) * channels]
+            for paths, degree, copy in kept
+        ]
+
+    return function, len({degree for _, degree, _ in kept})
+
+
+@cache
+def _reached(
+    settings: Settings, degrees: tuple[int, int, int], sets: tuple[Paths, ...]
+) -> list[tuple[Paths, int, int]]:
+    """Copies that are not always zero when only the highest degree of both inputs is there."""
+    product = build_product(settings, *degrees)
+    random = np.random.default_rng(0)
+    x = np.zeros((2, 2, (degrees[0] + 1) ** 2, 1), np.float32)
+    x[:, :, degrees[0] ** 2 :] = random.normal(size=(2, 2, 2 * degrees[0] + 1, 1))
+
+    def function(x: jax.Array, y: jax.Array) -> list[list[jax.Array]]:
+        return [product(x, y, paths) for paths in sets]
+
+    results = jax.jit(function)(*jnp.asarray(x))
+    sizes = {
+        (paths, degree, copy): float(np.max(np.abs(part[..., copy])))
+        for paths, parts in zip(sets, results, strict=True)
+        for degree, part in enumerate(parts)
+        for copy in range(part.shape[-1])
+    }
+    largest = max(sizes.values())
+    return [place for place, size in sizes.items() if size > REACHED * largest]
+
+
+def _convolution(settings: Settings, cell: Cell) -> Program:
+    degrees = MACE_DEGREES if cell.task == "mace_convolution" else (cell.degree,) * 3
+    convolution = build_convolution(settings, *degrees)
+    graph = jax.tree.map(jnp.asarray, molecules(cell.precision))
+    random = np.random.default_rng(0)
+    size = (graph.num_nodes, (degrees[0] + 1) ** 2, cell.channels)
+    weights = random.normal(size=(*graph.senders.shape, convolution.num_weights * cell.channels))
+    inputs = (
+        jnp.asarray(random.normal(size=size), cell.precision),
+        edge_harmonics(graph, degrees[1]),
+        jnp.asarray(weights * np.asarray(graph.edge_mask)[..., None], cell.precision),
+    )
+
+    def value(
+        features: jax.Array, harmonics: list[jax.Array], weights: jax.Array, graph: Graph
+    ) -> list[jax.Array]:
+        return [part for part in convolution(features, harmonics, weights, graph) if part.size]
+
+    about = {"multiplies": convolution.multiplies, "weights": convolution.num_weights}
+    return _program(value, inputs, graph, cell, exact=convolution.exact, **about)
+
+
+def _program(
+    value: Callable[..., list[jax.Array]],
+    inputs: tuple[Any, ...],
+    graph: Graph | None,
+    cell: Cell,
+    **about: Any,
+) -> Program:
+    """The value alone, or with the derivatives by the inputs."""
+    constant = () if graph is None else (graph,)
+    results = jax.eval_shape(value, *inputs, *constant)
+    size = sum(int(np.prod(result.shape[1:])) for result in results) // cell.channels
+
+    def forward(inputs: tuple, graph: Graph | None, cotangents: list) -> Any:
+        return value(*inputs, *(() if graph is None else (graph,)))
+
+    def gradient(inputs: tuple, graph: Graph | None, cotangents: list) -> Any:
+        primal, pull = jax.vjp(lambda *inputs: forward(inputs, graph, []), *inputs)
+        return primal, pull(cotangents)
+
+    if cell.mode == "forward":
+        return Program(forward, inputs, graph, [], size, **about)
+    return Program(gradient, inputs, graph, results, size, **about)

@@ -1,0 +1,149 @@
+"""The results as tables for a page: one row for each operator, one column for each degree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mlip.benchmark.grid import CONVOLUTIONS, Task
+from mlip.benchmark.records import Row
+
+TITLES: dict[Task, str] = {
+    "one_to_one": "one degree to one degree",
+    "one_to_all": "one degree to all degrees up to 2L",
+    "all_to_all": "all degrees to all degrees up to 2L",
+    "all_to_lmax": "all degrees to all degrees up to L",
+    "convolution": "convolution, all degrees up to L",
+    "mace_convolution": "convolution of MACE, degrees 1 and 3 to 3",
+}
+MODES = {"forward": "value", "gradient": "value and derivatives"}
+
+
+class Section(NamedTuple):
+    """The comparisons that one table is made of.
+
+    Attributes:
+        task: what is multiplied.
+        couplings: which couplings.
+        batch: atoms or edges.
+        channels: channels.
+        precision: floating-point type.
+        mode: forward or gradient.
+    """
+
+    task: str
+    couplings: str
+    batch: int
+    channels: int
+    precision: str
+    mode: str
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        couplings = {"even": ", even couplings", "all": ", all couplings", "own": ""}
+        entries = "edges" if self.task in CONVOLUTIONS else "atoms"
+        return (
+            f"{TITLES[self.task]}{couplings[self.couplings]}: "  # type: ignore[index]
+            f"{MODES[self.mode]}, {self.batch:,} {entries}, {self.channels} "
+            f"channel{'s' * (self.channels > 1)}, {self.precision}"
+        )
+
+
+class SummaryTable(NamedTuple):
+    """A table of texts.
+
+    Attributes:
+        title: what it holds.
+        header: of each column.
+        rows: one for each operator.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        """As a section of a page."""
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        return "\n".join([f"### {self.title}", "", *(f"| {' | '.join(x)} |" for x in lines), ""])
+
+
+def sections(rows: Sequence[Row]) -> dict[Section, list[Row]]:
+    """What was measured, by table, in the order of measurement."""
+    found: dict[Section, list[Row]] = {}
+    for row in rows:
+        key = Section(row.task, row.couplings, row.batch, row.channels, row.precision, row.mode)
+        found.setdefault(key, []).append(row)
+    return {key: group for key, group in found.items() if any(not row.skipped for row in group)}
+
+
+def main_sections(rows: Sequence[Row]) -> list[Section]:
+    """One for each task, couplings and mode: the first precision, fewest channels, most atoms."""
+    best: dict[tuple, Section] = {}
+    for section in sections(rows):
+        key = (section.task, section.couplings, section.mode)
+        there = best.setdefault(key, section)
+        if section.precision == there.precision and (-section.channels, section.batch) > (
+            -there.channels,
+            there.batch,
+        ):
+            best[key] = section
+    return list(best.values())
+
+
+def summary_table(section: Section, rows: Sequence[Row]) -> SummaryTable:
+    """Times in ms, with the ratio to the dense Clebsch–Gordan product in brackets."""
+    degrees = sorted({row.degree for row in rows})
+    names = dict.fromkeys(row.operator for row in rows if not row.skipped)
+    found = {(row.operator, row.degree): row for row in rows}
+    header = ["ms (ratio)", *(f"L = {degree}" for degree in degrees)]
+    body = [[f"`{name}`", *(_time(found.get((name, d))) for d in degrees)] for name in names]
+    if section.task == "mace_convolution":
+        header = ["operator", "ms (ratio)", "weights", "numbers per atom and channel"]
+        body = [
+            [*cells, str(found[name, degrees[0]].weights), str(found[name, degrees[0]].output_size)]
+            for name, cells in zip(names, body, strict=True)
+        ]
+    return SummaryTable(section.title, header, body)
+
+
+def expressivity_table(rows: Sequence[Row]) -> Iterator[SummaryTable]:
+    """The expressivity of every operator by degree, one table for each task and couplings."""
+    groups: dict[tuple[str, str], dict[str, dict[int, int]]] = {}
+    for row in rows:
+        if row.expressivity is not None and row.task in ("all_to_all", "all_to_lmax"):
+            group = groups.setdefault((row.task, row.couplings), {})
+            group.setdefault(row.operator, {})[row.degree] = row.expressivity
+    for (task, couplings), group in groups.items():
+        degrees = sorted({degree for values in group.values() for degree in values})
+        header = ["expressivity", *(f"L = {degree}" for degree in degrees)]
+        body = [
+            [f"`{name}`", *(str(values.get(degree, "–")) for degree in degrees)]
+            for name, values in group.items()
+        ]
+        title = f"{TITLES[task]}, {couplings} couplings: expressivity"  # type: ignore[index]
+        yield SummaryTable(title, header, body)
+
+
+def write_summary(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
+    """The page `summary.md`: every table, and the machine."""
+    caches = ", ".join(f"{name} {size}" for name, size in machine["caches"].items())
+    parts = [
+        f"# Tensor products on {machine['processor']}, {machine['threads']} threads",
+        "",
+        f"Caches {caches or 'unknown'}; jax {machine['versions']['jax']}. Medians of the calls; in "
+        "brackets the time over that of the dense Clebsch–Gordan product in the same turn.",
+        "",
+    ]
+    parts += [summary_table(section, group).markdown() for section, group in sections(rows).items()]
+    parts += [table.markdown() for table in expressivity_table(rows)]
+    return "\n".join(parts)
+
+
+def _time(row: Row | None) -> str:
+    if row is None or row.median_ms is None:
+        return "–"
+    digits = 0 if row.median_ms >= 100 else 1 if row.median_ms >= 10 else 2
+    time = f"{row.median_ms:.{digits}f}" if row.median_ms >= 0.1 else f"{row.median_ms:.3f}"
+    return time if row.ratio is None else f"{time} ({row.ratio:.2g})"

@@ -1,0 +1,166 @@
+"""Timing every tensor product in every comparison of a grid, to a table that can be continued."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from mlip.benchmark.compiling import Compiled, compile_program, without_stored_programs
+from mlip.benchmark.grid import BASELINE, BenchmarkGrid, Cell
+from mlip.benchmark.molecules import num_edges
+from mlip.benchmark.programs import Program, build_program
+from mlip.benchmark.records import Records, Row
+from mlip.benchmark.timing import Call, quartiles, time_in_turn
+from mlip.errors import MlipError
+from mlip.settings import Settings
+
+
+class Progress(Protocol):
+    """Is told how far the benchmark is."""
+
+    def update(self, step: int, text: str) -> None:
+        """The number of rows that are done or skipped, and what comes now."""
+
+
+class Ready(NamedTuple):
+    """A program that can be timed."""
+
+    program: Program
+    compiled: Compiled
+
+    def prepare(self) -> Call:
+        """The call to time, with arguments of its own."""
+        return partial(self.compiled.program, *self.program.arguments())
+
+
+def missing_rows(grid: BenchmarkGrid, records: Records) -> dict[Cell, dict[str, Settings]]:
+    """The comparisons to make, each with the operators that are not in the table yet."""
+    found = {}
+    for cell in grid.cells(num_edges()):
+        candidates = grid.candidates(cell)
+        missing = {key: value for key, value in candidates.items() if not records.has(key, cell)}
+        if missing:
+            found[cell] = missing
+    return found
+
+
+def run_benchmark(
+    grid: BenchmarkGrid,
+    records: Records,
+    missing: Mapping[Cell, Mapping[str, Settings]],
+    progress: Progress,
+) -> int:
+    """Measure what is missing and add it to the table, one comparison after the other.
+
+    Args:
+        grid: how long to time and what to skip.
+        records: the table.
+        missing: from `missing_rows`.
+        progress: is told what goes on.
+
+    Returns:
+        How many comparisons are left because the time of the grid is over.
+    """
+    start = time.monotonic()
+    done = 0
+    for number, (cell, operators) in enumerate(missing.items()):
+        if grid.max_minutes is not None and time.monotonic() - start > 60 * grid.max_minutes:
+            return len(missing) - number
+        tell = partial(progress.update, done)
+        with jax.enable_x64(cell.precision == "float64"), without_stored_programs():
+            records.add(compare(cell, operators, grid, tell))
+        done += len(operators)
+        progress.update(done, str(cell))
+    return 0
+
+
+def compare(
+    cell: Cell, operators: Mapping[str, Settings], grid: BenchmarkGrid, tell: Callable[[str], None]
+) -> list[Row]:
+    """Time operators in turn, with the dense Clebsch–Gordan product among them for the ratios.
+
+    Args:
+        cell: what is compared.
+        operators: to time, by their labels.
+        grid: how long to time and what to skip.
+        tell: receives one line on what goes on.
+
+    Returns:
+        One row for each of the operators.
+    """
+    baseline = {BASELINE: grid.candidates(cell)[BASELINE]}
+    ready: dict[str, Ready] = {}
+    reasons: dict[str, str] = {}
+    for name, settings in {**baseline, **operators}.items():
+        tell(f"{cell}: {name}")
+        try:
+            ready[name] = prepare(settings, cell, grid)
+        except MlipError as error:
+            reasons[name] = str(error)
+    tell(f"{cell}: timing")
+    times = time_in_turn([one.prepare for one in ready.values()], grid.runs, grid.seconds)
+    seconds = dict(zip(ready, times, strict=True))
+    return [
+        _row(name, cell, ready[name], seconds[name], seconds.get(BASELINE))
+        if name in ready
+        else Row(name, *cell, skipped=reasons[name])
+        for name in operators
+    ]
+
+
+def prepare(settings: Settings, cell: Cell, grid: BenchmarkGrid) -> Ready:
+    """Build and compile the program of one operator.
+
+    Raises:
+        MlipError: saying why it is not to be timed.
+    """
+    program = build_program(settings, cell)
+    multiplies = (program.multiplies or 0) * cell.batch * cell.channels
+    if multiplies > grid.max_multiplies:
+        raise MlipError(f"{multiplies:.1e} multiplications, more than {grid.max_multiplies:.1e}")
+    compiled = compile_program(program.function, *program.shapes)
+    if compiled.memory > 1e9 * grid.memory_gb:
+        raise MlipError(f"{compiled.memory / 1e9:.1f} GB, more than {grid.memory_gb:g} GB")
+    return Ready(program, compiled)
+
+
+def _row(
+    name: str, cell: Cell, ready: Ready, seconds: np.ndarray, baseline: np.ndarray | None
+) -> Row:
+    times = quartiles(seconds)
+    program, compiled = ready
+    values: dict[str, Any] = {}
+    if baseline is not None:
+        ratios = np.median(seconds, axis=1) / np.median(baseline, axis=1)
+        low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
+        values = {"ratio": median, "ratio_q1": low, "ratio_q3": high}
+    return Row(
+        name,
+        *cell,
+        median_ms=times.median,
+        q1_ms=times.spread[0],
+        q3_ms=times.spread[1],
+        runs=seconds.size,
+        compile_s=compiled.seconds,
+        flops=compiled.flops,
+        traffic_bytes=compiled.traffic,
+        memory_bytes=compiled.memory,
+        multiplies=program.multiplies,
+        output_size=program.output_size,
+        expressivity=_expressivity(program, cell),
+        weights=program.weights,
+        exact=int(program.exact),
+        **values,
+    )
+
+
+def _expressivity(program: Program, cell: Cell) -> int | None:
+    """Independent bilinear maps; each degree that one degree of the inputs reaches is one."""
+    if program.reached is not None or program.product is None:
+        return program.reached
+    return None

@@ -1,0 +1,103 @@
+"""Tables and figures of made-up results."""
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from mlip.benchmark.figures import pareto_front, write_figures
+from mlip.benchmark.records import Row
+from mlip.benchmark.summary import main_sections, sections, summary_table, write_summary
+
+MACHINE = {"processor": "fast", "threads": 2, "caches": {}, "versions": {"jax": "0.12.0"}}
+
+
+def made_up(operator, degree, milliseconds, expressivity, **other):
+    cell = {"task": "all_to_all", "couplings": "even", "batch": 1000, "channels": 1}
+    cell |= {"precision": "float32", "mode": "forward", **other}
+    times = {"q1_ms": 0.9 * milliseconds, "q3_ms": 1.2 * milliseconds, "runs": 30, "ratio": 0.5}
+    return Row(
+        operator,
+        degree=degree,
+        median_ms=milliseconds,
+        expressivity=expressivity,
+        output_size=9,
+        exact=1,
+        **cell,
+        **times,
+    )
+
+
+@pytest.fixture
+def rows():
+    measured = [
+        made_up(name, degree, factor * degree**2, power * degree, **{"mode": mode})
+        for degree in (1, 2, 3)
+        for mode in ("forward", "gradient")
+        for name, factor, power in (("slow", 3.0, 5), ("quick", 0.02, 4))
+    ]
+    skipped = measured[0]._replace(operator="huge", median_ms=None, skipped="9 GB")
+    convolution = [
+        made_up("slow", 3, 4.0, None, task="mace_convolution", couplings="own")._replace(weights=8)
+    ]
+    return [*measured, skipped, *convolution]
+
+
+def test_a_table_has_a_row_for_each_operator_and_a_column_for_each_degree(rows):
+    section, group = next(iter(sections(rows).items()))
+    table = summary_table(section, group)
+    assert table.title == (
+        "all degrees to all degrees up to 2L, even couplings: value, 1,000 atoms, 1 channel, "
+        "float32"
+    )
+    assert table.header == ["ms (ratio)", "L = 1", "L = 2", "L = 3"]
+    assert table.rows == [
+        ["`slow`", "3.00 (0.5)", "12.0 (0.5)", "27.0 (0.5)"],
+        ["`quick`", "0.020 (0.5)", "0.080 (0.5)", "0.18 (0.5)"],
+    ]
+
+
+def test_a_convolution_shows_its_weights(rows):
+    section, group = list(sections(rows).items())[-1]
+    assert summary_table(section, group).rows == [["`slow`", "4.00 (0.5)", "8", "9"]]
+
+
+def test_the_terminal_shows_the_most_atoms_and_fewest_channels(rows):
+    more = [row._replace(batch=10000) for row in rows[:2]]
+    wide = [row._replace(channels=64, batch=10**6) for row in rows[:2]]
+    double = [row._replace(precision="float64") for row in rows[:2]]
+    chosen = main_sections([*rows, *more, *wide, *double])
+    assert [(s.task, s.mode, s.batch, s.channels, s.precision) for s in chosen] == [
+        ("all_to_all", "forward", 10000, 1, "float32"),
+        ("all_to_all", "gradient", 1000, 1, "float32"),
+        ("mace_convolution", "forward", 1000, 1, "float32"),
+    ]
+
+
+def test_the_page_holds_every_table(rows):
+    page = write_summary(rows, MACHINE)
+    assert page.count("### ") == 2 + 1 + 1
+    assert "| `quick` | 4 | 8 | 12 |" in page
+
+
+def test_front_is_what_nobody_beats(rows):
+    some = [
+        made_up("a", 1, 1.0, 5),
+        made_up("b", 1, 2.0, 9),
+        made_up("c", 1, 1.5, 4),
+        made_up("d", 1, 3.0, 9),
+    ]
+    assert [row.operator for row in pareto_front(some)] == ["a", "b"]
+
+
+def test_figures_are_drawn(rows, tmp_path):
+    paths = write_figures(tmp_path / "new", rows)
+    assert [path.name for path in paths] == [
+        "time_1_channel.png",
+        "time_per_dof_1_channel.png",
+        "front_1_channel.png",
+        "convolution.png",
+    ]
+    for path in paths:
+        red = imread(path)[..., 0]
+        assert min(red.shape) > 300
+        assert len(np.unique(red)) > 50
