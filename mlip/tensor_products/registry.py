@@ -17,6 +17,7 @@ from mlip.tensor_products.clebsch_gordan import ClebschGordanDense, ClebschGorda
 from mlip.tensor_products.edgewise import EdgewiseConvolution
 from mlip.tensor_products.power import ProductPower
 from mlip.tensor_products.protocol import Convolution, NodeProduct
+from mlip.tensor_products.so2 import SO2Convolution, SO2Settings
 
 B = TypeVar("B")
 
@@ -87,11 +88,19 @@ OPERATORS: dict[str, Operator] = {
             ),
             family="clebsch_gordan",
         ),
+        Operator(
+            SO2Settings,
+            convolution=lambda settings, l1, l2, l3: SO2Convolution(l1, l2, l3, settings.mmax),
+        ),
     )
 }
 
 TensorProductSettings = Annotated[
-    AutoSettings | ChannelwiseSettings | SymmetricContractionSettings | ClebschGordanDenseSettings,
+    AutoSettings
+    | ChannelwiseSettings
+    | SymmetricContractionSettings
+    | ClebschGordanDenseSettings
+    | SO2Settings,
     Field(discriminator="name"),
 ]
 

@@ -1,0 +1,163 @@
+"""The convolution in the frame of each edge, where it is block-diagonal in the order m."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from math import sqrt
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from pydantic import Field
+
+from mlip.errors import MlipError
+from mlip.graph import Graph
+from mlip.nn.wigner import edge_frame
+from mlip.settings import Settings
+from mlip.tensor_products.edgewise import sum_blocks
+from mlip.tensor_products.protocol import Convolution
+
+
+class SO2Settings(Settings):
+    """Options of the convolution in edge frames."""
+
+    name: Literal["so2"] = "so2"
+    mmax: int | None = Field(
+        None, ge=0, description="highest order |m| kept in the edge frame; null keeps all"
+    )
+
+
+class SO2Convolution(Convolution):
+    """Sender features rotated to the edge, weighted by degrees and order, rotated back.
+
+        x̃ = D(r̂) x_j,   ỹ[l3 ±m, c] = n_{l3 m} Σ_{l1 ≥ m} w_ij[l3 l1 m, c] x̃[l1 ±m, c],
+        out_i[l3, c] = Σ_j D_{l3}(r̂)ᵀ ỹ_{l3}
+
+    with D the rotation of `edge_frame`, which takes r̂ to the polar axis. There a coupling with the
+    harmonics of the edge leaves m unchanged, so for given l1 and l3 the weights of the orders
+    m ≤ min(l1, l3) are a change of basis of the weights of the couplings (l1, l2, l3) with even
+    l1 + l2 + l3, which are as many. With all orders the operator therefore spans the same maps as
+    the channelwise Clebsch–Gordan convolution with harmonics up to input_lmax + output_lmax and
+    its copies added up: one copy of each degree, so that there is one rotation back. Couplings
+    of +m to −m, those of odd l1 + l2 + l3, are left out: they would turn with a mirror.
+
+    The harmonics give the direction alone, whatever their degree: what limits the angular
+    resolution is `mmax`. Unit variance of features and weights gives unit variance per edge,
+    n² = (2 l3 + 1) / (orders kept · terms in the sum).
+
+    Args:
+        input_lmax: highest degree of the sender features.
+        harmonics_lmax: highest degree of the edge harmonics.
+        output_lmax: highest degree of the messages.
+        mmax: highest order kept; `None` for all.
+
+    Raises:
+        MlipError: for harmonics without degree 1, which hold no direction, unless all degrees
+            are zero.
+
+    Source: Passaro and Zitnick, ICML 2023, section 3.
+    """
+
+    def __init__(
+        self, input_lmax: int, harmonics_lmax: int, output_lmax: int, mmax: int | None = None
+    ) -> None:
+        super().__init__(input_lmax, harmonics_lmax, output_lmax)
+        if harmonics_lmax == 0 and max(input_lmax, output_lmax) > 0:
+            raise MlipError(
+                "so2 takes the direction of an edge from its harmonics of degree 1, but they end "
+                "at degree 0; raise the degree of the harmonics (lmax) to 1 or more."
+            )
+        highest = min(input_lmax, output_lmax)
+        self.mmax = highest if mmax is None else min(mmax, highest)
+        self._pairs = [(l3, l1) for l3 in range(output_lmax + 1) for l1 in range(input_lmax + 1)]
+
+    def _order(self, *degrees: int) -> int:
+        """Highest order that all these degrees have."""
+        return min(*degrees, self.mmax)
+
+    @property
+    def num_weights(self) -> int:
+        """Weights per edge and channel: l3 outermost, then l1, then m from 0."""
+        return sum(self._order(*pair) + 1 for pair in self._pairs)
+
+    @property
+    def output_multiplicity(self) -> tuple[int, ...]:
+        """One copy of each degree."""
+        return (1,) * (self.output_lmax + 1)
+
+    @property
+    def multiplies(self) -> int:
+        """Multiplications for one channel of one edge, the edge frames left out."""
+        rows = [2 * self._order(l) + 1 for l in range(max(self.input_lmax, self.output_lmax) + 1)]
+        forward = sum(rows[l] * (2 * l + 1) for l in range(1, self.input_lmax + 1))
+        back = sum(rows[l] * (2 * l + 1) for l in range(1, self.output_lmax + 1))
+        return forward + back + sum(2 * self._order(*pair) + 1 for pair in self._pairs)
+
+    def __call__(
+        self,
+        features: Float[Array, "N d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+        graph: Graph,
+    ) -> list[Float[Array, "N m channels"]]:
+        """Messages summed over the neighbours of each atom; see `Convolution`."""
+        frame = self._frame(harmonics)
+        senders = jnp.split(
+            features[graph.senders], [(l + 1) ** 2 for l in range(self.input_lmax)], axis=2
+        )
+        rotated = [rotation @ x for rotation, x in zip(frame, senders, strict=False)]
+        per_pair = self._split_weights(weights)
+        outputs = []
+        for l3 in range(self.output_lmax + 1):
+            terms = [
+                _weighted(per_pair[l3, l1], x, 2 * self._order(l3) + 1)
+                for l1, x in enumerate(rotated)
+            ]
+            scaled = frame[l3] * self._norms(l3, frame[l3].dtype)
+            outputs.append(_rotate_back(scaled, reduce(jnp.add, terms)))
+        return [sum_blocks(part, graph) for part in outputs]
+
+    def _frame(self, harmonics: Sequence[Float[Array, "B W"]]) -> list[Float[Array, "B W rows m"]]:
+        lmax = max(self.input_lmax, self.output_lmax)
+        if lmax == 0:
+            return [jnp.ones_like(harmonics[0])[..., None, None]]
+        direction = jnp.stack(harmonics[1:4], axis=-1) * (1 / sqrt(3))
+        return edge_frame(direction, lmax, self.mmax)
+
+    def _split_weights(
+        self, weights: Float[Array, "B W weights_channels"]
+    ) -> dict[tuple[int, int], Float[Array, "B W orders channels"]]:
+        ends = np.cumsum([self._order(*pair) + 1 for pair in self._pairs])[:-1]
+        by_weight = weights.reshape(*weights.shape[:2], self.num_weights, -1)
+        parts = jnp.split(by_weight, ends.tolist(), axis=2)
+        return dict(zip(self._pairs, parts, strict=True))
+
+    def _norms(self, l3: int, dtype: jnp.dtype) -> Float[Array, "1 1 rows 1"]:
+        """The norms n of the rows of the frame."""
+        rows = 2 * self._order(l3) + 1
+        order = (np.arange(rows) + 1) // 2
+        terms = np.sum(np.arange(self.input_lmax + 1)[:, None] >= order, axis=0)
+        norms = np.sqrt((2 * l3 + 1) / (rows * terms))
+        return jnp.asarray(norms.reshape(1, 1, -1, 1), dtype)
+
+
+def _weighted(
+    weights: Float[Array, "B W orders channels"], x: Float[Array, "B W rows_in channels"], rows: int
+) -> Float[Array, "B W rows channels"]:
+    """Weight the rows ±m that input and output share; zero for the other rows of the output."""
+    orders = weights.shape[2]
+    doubled = jnp.repeat(weights, 2, axis=2)[:, :, 1:]  # rows 0, 1, −1, 2, −2, …
+    shared = doubled * x[:, :, : 2 * orders - 1]
+    return jnp.pad(shared, ((0, 0), (0, 0), (0, rows - shared.shape[2]), (0, 0)))
+
+
+def _rotate_back(
+    frame: Float[Array, "B W rows m"], y: Float[Array, "B W rows channels"]
+) -> Float[Array, "B m channels"]:
+    """Σ over edges of a block of Dᵀ y: one matrix product for each block."""
+    blocks = frame.shape[0]
+    left = frame.reshape(blocks, -1, frame.shape[-1])
+    return jax.lax.batch_matmul(jnp.swapaxes(left, 1, 2), y.reshape(blocks, -1, y.shape[-1]))
