@@ -15,9 +15,12 @@ from mlip.settings import Settings
 from mlip.tensor_products.channelwise import ChannelwiseConvolution, ChannelwiseSettings
 from mlip.tensor_products.clebsch_gordan import ClebschGordanDense, ClebschGordanDenseSettings
 from mlip.tensor_products.edgewise import EdgewiseConvolution
+from mlip.tensor_products.gaunt_fourier import GauntFourier, GauntFourierSettings
+from mlip.tensor_products.matrix import MatrixProduct, MatrixProductSettings
 from mlip.tensor_products.power import ProductPower
 from mlip.tensor_products.protocol import Convolution, NodeProduct
 from mlip.tensor_products.so2 import SO2Convolution, SO2Settings
+from mlip.tensor_products.vector_signal import VectorSignal, VectorSignalSettings
 
 B = TypeVar("B")
 
@@ -68,6 +71,15 @@ def _plain(operator: type[NodeProduct]) -> Callable[..., NodeProduct]:
     return lambda settings, *degrees: operator(*degrees)
 
 
+def _edgewise(product: Callable[..., NodeProduct]) -> Callable[..., Convolution]:
+    """Builder of the convolution of a product, with one weight for each degree of the harmonics."""
+    return lambda settings, *degrees: EdgewiseConvolution(product(settings, *degrees), "degree")
+
+
+def _gaunt_fourier(settings: GauntFourierSettings, l1: int, l2: int, l3: int) -> NodeProduct:
+    return GauntFourier(l1, l2, l3, settings.method)
+
+
 OPERATORS: dict[str, Operator] = {
     operator.name: operator
     for operator in (
@@ -92,6 +104,22 @@ OPERATORS: dict[str, Operator] = {
             SO2Settings,
             convolution=lambda settings, l1, l2, l3: SO2Convolution(l1, l2, l3, settings.mmax),
         ),
+        Operator(
+            GauntFourierSettings,
+            product=_gaunt_fourier,
+            convolution=_edgewise(_gaunt_fourier),
+            family="gaunt",
+        ),
+        Operator(
+            MatrixProductSettings,
+            product=_plain(MatrixProduct),
+            convolution=_edgewise(_plain(MatrixProduct)),
+        ),
+        Operator(
+            VectorSignalSettings,
+            product=_plain(VectorSignal),
+            convolution=_edgewise(_plain(VectorSignal)),
+        ),
     )
 }
 
@@ -100,7 +128,10 @@ TensorProductSettings = Annotated[
     | ChannelwiseSettings
     | SymmetricContractionSettings
     | ClebschGordanDenseSettings
-    | SO2Settings,
+    | SO2Settings
+    | GauntFourierSettings
+    | MatrixProductSettings
+    | VectorSignalSettings,
     Field(discriminator="name"),
 ]
 
