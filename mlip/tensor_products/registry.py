@@ -15,11 +15,20 @@ from mlip.settings import Settings
 from mlip.tensor_products.channelwise import ChannelwiseConvolution, ChannelwiseSettings
 from mlip.tensor_products.clebsch_gordan import ClebschGordanDense, ClebschGordanDenseSettings
 from mlip.tensor_products.edgewise import EdgewiseConvolution
+from mlip.tensor_products.gaunt import (
+    GauntGrid,
+    GauntGridSettings,
+    GauntQuadrature,
+    GauntQuadratureSettings,
+)
 from mlip.tensor_products.gaunt_fourier import GauntFourier, GauntFourierSettings
 from mlip.tensor_products.matrix import MatrixProduct, MatrixProductSettings
+from mlip.tensor_products.poisson import GauntPoisson, GauntPoissonSettings
 from mlip.tensor_products.power import ProductPower
 from mlip.tensor_products.protocol import Convolution, NodeProduct
 from mlip.tensor_products.so2 import SO2Convolution, SO2Settings
+from mlip.tensor_products.sphere import GridTransform, LebedevTransform, SphereTransform
+from mlip.tensor_products.sphere_power import SpherePower
 from mlip.tensor_products.vector_signal import VectorSignal, VectorSignalSettings
 
 B = TypeVar("B")
@@ -76,6 +85,11 @@ def _edgewise(product: Callable[..., NodeProduct]) -> Callable[..., Convolution]
     return lambda settings, *degrees: EdgewiseConvolution(product(settings, *degrees), "degree")
 
 
+def _sphere_power(transform: type[SphereTransform]) -> Callable[..., nnx.Module]:
+    """Builder of powers at the points of a transform."""
+    return lambda settings, *sizes, **kwargs: SpherePower(transform, *sizes, **kwargs)
+
+
 def _gaunt_fourier(settings: GauntFourierSettings, l1: int, l2: int, l3: int) -> NodeProduct:
     return GauntFourier(l1, l2, l3, settings.method)
 
@@ -111,6 +125,21 @@ OPERATORS: dict[str, Operator] = {
             family="gaunt",
         ),
         Operator(
+            GauntQuadratureSettings,
+            product=_plain(GauntQuadrature),
+            convolution=_edgewise(_plain(GauntQuadrature)),
+            power=_sphere_power(LebedevTransform),
+            family="gaunt",
+        ),
+        Operator(
+            GauntGridSettings,
+            product=_plain(GauntGrid),
+            convolution=_edgewise(_plain(GauntGrid)),
+            power=_sphere_power(GridTransform),
+            family="gaunt",
+        ),
+        Operator(GauntPoissonSettings, product=_plain(GauntPoisson)),
+        Operator(
             MatrixProductSettings,
             product=_plain(MatrixProduct),
             convolution=_edgewise(_plain(MatrixProduct)),
@@ -130,6 +159,9 @@ TensorProductSettings = Annotated[
     | ClebschGordanDenseSettings
     | SO2Settings
     | GauntFourierSettings
+    | GauntQuadratureSettings
+    | GauntGridSettings
+    | GauntPoissonSettings
     | MatrixProductSettings
     | VectorSignalSettings,
     Field(discriminator="name"),
