@@ -134,15 +134,12 @@ def _one_degree(
     """A product of one degree each, and how many degrees it gives.
 
     The operator is handed features that are zero in the other degrees, inside the program, and
-    only what can differ from zero is taken from its result: the compiler leaves out the rest as
-    far as it can, which is everything where each coupling is computed by itself.
+    one copy of what can differ from zero is taken from its result: the compiler leaves out the
+    rest as far as it can, which is everything where each coupling is computed by itself.
     """
     wanted = [product.output_lmax] if cell.task == "one_to_one" else range(2 * cell.degree + 1)
-    kept = [
-        (paths, degree, copy)
-        for paths, degree, copy in _reached(settings, product_degrees(cell), sets)
-        if degree in wanted
-    ]
+    reached = _reached(settings, product_degrees(cell), sets)
+    kept = [place for place in reached if place[1] in wanted]
     if not kept:
         raise MlipError("the coupling is not formed")
 
@@ -165,7 +162,11 @@ def _one_degree(
 def _reached(
     settings: Settings, degrees: tuple[int, int, int], sets: tuple[Paths, ...]
 ) -> list[tuple[Paths, int, int]]:
-    """Copies that are not always zero when only the highest degree of both inputs is there."""
+    """Where the result is not always zero if only the highest degree of both inputs is there.
+
+    Returns:
+        couplings, degree and the first such copy: others are multiples of it.
+    """
     product = build_product(settings, *degrees)
     random = np.random.default_rng(0)
     x = np.zeros((2, 2, (degrees[0] + 1) ** 2, 1), np.float32)
@@ -176,13 +177,16 @@ def _reached(
 
     results = jax.jit(function)(*jnp.asarray(x))
     sizes = {
-        (paths, degree, copy): float(np.max(np.abs(part[..., copy])))
+        (paths, degree): np.max(np.abs(part), axis=(0, 1))
         for paths, parts in zip(sets, results, strict=True)
         for degree, part in enumerate(parts)
-        for copy in range(part.shape[-1])
     }
-    largest = max(sizes.values())
-    return [place for place, size in sizes.items() if size > REACHED * largest]
+    smallest = REACHED * max(float(np.max(size, initial=0.0)) for size in sizes.values())
+    return [
+        (*place, int(np.argmax(size > smallest)))
+        for place, size in sizes.items()
+        if np.any(size > smallest)
+    ]
 
 
 def _convolution(settings: Settings, cell: Cell) -> Program:

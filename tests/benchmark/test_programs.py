@@ -12,6 +12,7 @@ from mlip.errors import MlipError
 from mlip.nn.irreps import clebsch_gordan
 from mlip.tensor_products.channelwise import ChannelwiseSettings
 from mlip.tensor_products.clebsch_gordan import ClebschGordanDense, ClebschGordanDenseSettings
+from mlip.tensor_products.so2 import SO2Settings
 from tests.tolerances import FLOAT64
 
 DENSE = ClebschGordanDenseSettings()
@@ -98,4 +99,4 @@ def test_convolutions_take_features_harmonics_and_weights_of_the_molecules():
 
 def test_what_an_operator_cannot_do_is_said():
     with pytest.raises(MlipError, match="cannot be used as a product"):
-        build_program(ChannelwiseSettings(), cell("all_to_all"))
+        build_program(SO2Settings(), cell("all_to_all"))
