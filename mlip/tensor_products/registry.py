@@ -13,8 +13,13 @@ from mlip.errors import MlipError
 from mlip.nn.symmetric_contraction import SymmetricContraction, SymmetricContractionSettings
 from mlip.settings import Settings
 from mlip.tensor_products.channelwise import ChannelwiseConvolution, ChannelwiseSettings
-from mlip.tensor_products.clebsch_gordan import ClebschGordanDense, ClebschGordanDenseSettings
-from mlip.tensor_products.edgewise import EdgewiseConvolution
+from mlip.tensor_products.clebsch_gordan import (
+    ClebschGordanDense,
+    ClebschGordanDenseSettings,
+    ClebschGordanSparse,
+    ClebschGordanSparseSettings,
+)
+from mlip.tensor_products.edgewise import EdgewiseConvolution, Weighting
 from mlip.tensor_products.gaunt import (
     GauntGrid,
     GauntGridSettings,
@@ -23,6 +28,11 @@ from mlip.tensor_products.gaunt import (
 )
 from mlip.tensor_products.gaunt_fourier import GauntFourier, GauntFourierSettings
 from mlip.tensor_products.matrix import MatrixProduct, MatrixProductSettings
+from mlip.tensor_products.path_shared import (
+    PathShared,
+    PathSharedConvolution,
+    PathSharedSettings,
+)
 from mlip.tensor_products.poisson import GauntPoisson, GauntPoissonSettings
 from mlip.tensor_products.power import ProductPower
 from mlip.tensor_products.protocol import Convolution, NodeProduct
@@ -80,9 +90,11 @@ def _plain(operator: type[NodeProduct]) -> Callable[..., NodeProduct]:
     return lambda settings, *degrees: operator(*degrees)
 
 
-def _edgewise(product: Callable[..., NodeProduct]) -> Callable[..., Convolution]:
-    """Builder of the convolution of a product, with one weight for each degree of the harmonics."""
-    return lambda settings, *degrees: EdgewiseConvolution(product(settings, *degrees), "degree")
+def _edgewise(
+    product: Callable[..., NodeProduct], weighting: Weighting = "degree"
+) -> Callable[..., Convolution]:
+    """Builder of the convolution of a product."""
+    return lambda settings, *degrees: EdgewiseConvolution(product(settings, *degrees), weighting)
 
 
 def _sphere_power(transform: type[SphereTransform]) -> Callable[..., nnx.Module]:
@@ -99,6 +111,7 @@ OPERATORS: dict[str, Operator] = {
     for operator in (
         Operator(
             ChannelwiseSettings,
+            product=_plain(ClebschGordanSparse),
             convolution=lambda settings, *degrees: ChannelwiseConvolution(*degrees),
             family="clebsch_gordan",
         ),
@@ -109,10 +122,19 @@ OPERATORS: dict[str, Operator] = {
         Operator(
             ClebschGordanDenseSettings,
             product=_plain(ClebschGordanDense),
-            convolution=lambda settings, *degrees: EdgewiseConvolution(
-                ClebschGordanDense(*degrees), "copy"
-            ),
+            convolution=_edgewise(_plain(ClebschGordanDense), "copy"),
             family="clebsch_gordan",
+        ),
+        Operator(
+            ClebschGordanSparseSettings,
+            product=_plain(ClebschGordanSparse),
+            convolution=_edgewise(_plain(ClebschGordanSparse), "copy"),
+            family="clebsch_gordan",
+        ),
+        Operator(
+            PathSharedSettings,
+            product=_plain(PathShared),
+            convolution=lambda settings, *degrees: PathSharedConvolution(*degrees),
         ),
         Operator(
             SO2Settings,
@@ -157,6 +179,8 @@ TensorProductSettings = Annotated[
     | ChannelwiseSettings
     | SymmetricContractionSettings
     | ClebschGordanDenseSettings
+    | ClebschGordanSparseSettings
+    | PathSharedSettings
     | SO2Settings
     | GauntFourierSettings
     | GauntQuadratureSettings

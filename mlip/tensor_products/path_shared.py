@@ -1,0 +1,135 @@
+"""The fused Clebsch–Gordan product: all couplings added up with constant coefficients.
+
+It is the exact counterpart of approximate products that share one weight between all couplings,
+and shows what an approximation of the fused coefficients gains and what it loses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from math import sqrt
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mlip.graph import Graph
+from mlip.nn.irreps import coupling_paths
+from mlip.settings import Settings
+from mlip.tensor_products.edgewise import sum_blocks
+from mlip.tensor_products.layout import split_degrees_first
+from mlip.tensor_products.protocol import Convolution, NodeProduct, Paths, check_paths
+from mlip.tensor_products.sparse import Coupling, CouplingMap
+
+
+class PathSharedSettings(Settings):
+    """Options of the fused product: none."""
+
+    name: Literal["path_shared"] = "path_shared"
+
+
+class PathShared(NodeProduct):
+    """All couplings that end in a degree added up, one copy of each degree.
+
+        z_{l3 m3} = √((2 l3+1) / n_l3) Σ C^{l3 m3}_{l1 m1 l2 m2} x_{l1 m1} y_{l2 m2}
+
+    summed over l1, l2, m1 and m2, with n_l3 couplings that end in l3, so that independent
+    components of unit variance give components of unit variance. Evaluated from the non-zero
+    coefficients.
+
+    Args:
+        lmax1: highest degree of the first factor.
+        lmax2: highest degree of the second factor.
+        output_lmax: highest degree of the result.
+    """
+
+    paths: tuple[Paths, ...] = ("even", "odd")
+
+    def copies(self, paths: Paths = "even") -> tuple[int, ...]:
+        """One of each degree in which a coupling ends."""
+        check_paths(self, paths)
+        return self._map(paths).copies
+
+    def multiplies(self, paths: Paths = "even") -> int:
+        """Two for each non-zero coefficient."""
+        check_paths(self, paths)
+        return self._map(paths).multiplies
+
+    def __call__(
+        self,
+        x: Float[Array, "*batch d1 channels"],
+        y: Float[Array, "*batch d2 channels"],
+        paths: Paths = "even",
+    ) -> list[Float[Array, "*batch m copies_channels"]]:
+        """Multiply channel by channel; see `NodeProduct`."""
+        check_paths(self, paths)
+        return self._map(paths)(x, y)
+
+    def _map(self, paths: Paths) -> CouplingMap:
+        return _added_couplings(self.lmax1, self.lmax2, self.output_lmax, paths)
+
+
+class PathSharedConvolution(Convolution):
+    """The fused product of sender features and edge harmonics, one weight per edge and channel.
+
+        out_i[k, c] = Σ_j w_ij[c] Σ_m Q_ij[k, m] x_j[m, c],   Q_ij[k, m] = Σ_n M_kmn Y_ij[n]
+
+    with the coefficients M of `PathShared`. The small matrix Q of an edge serves all channels. The
+    matrices of a block of edges side by side, times the weighted features of its senders, give
+    the sum over the neighbours in one matrix product.
+
+    Args:
+        input_lmax: highest degree of the sender features.
+        harmonics_lmax: highest degree of the edge harmonics.
+        output_lmax: highest degree of the messages.
+    """
+
+    def __init__(self, input_lmax: int, harmonics_lmax: int, output_lmax: int) -> None:
+        super().__init__(input_lmax, harmonics_lmax, output_lmax)
+        self._map = _added_couplings(input_lmax, harmonics_lmax, output_lmax, "even")
+
+    @property
+    def num_weights(self) -> int:
+        """One weight per edge and channel."""
+        return 1
+
+    @property
+    def output_multiplicity(self) -> tuple[int, ...]:
+        """One of each degree in which a coupling ends."""
+        return self._map.copies
+
+    @property
+    def multiplies(self) -> int:
+        """Multiplications for one channel of one edge, the matrix Q left out."""
+        rows, columns, _ = self._map.bilinear.sizes
+        return columns * (1 + rows)
+
+    def __call__(
+        self,
+        features: Float[Array, "N d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W channels"],
+        graph: Graph,
+    ) -> list[Float[Array, "N m copies_channels"]]:
+        """Messages summed over the neighbours of each atom; see `Convolution`."""
+        rows, columns, num_harmonics = self._map.bilinear.sizes
+        blocks, width = graph.senders.shape
+        y = jnp.stack(harmonics, axis=-1).reshape(-1, num_harmonics)
+        couplings = jnp.asarray(self._map.bilinear.dense().reshape(-1, num_harmonics), y.dtype)
+        matrices = (y @ couplings.T).reshape(blocks, width, rows, columns)
+        side_by_side = jnp.swapaxes(matrices, 1, 2).reshape(blocks, rows, width * columns)
+        weighted = features[graph.senders] * weights[:, :, None, :]
+        stacked = weighted.reshape(blocks, width * columns, -1)
+        messages = sum_blocks(side_by_side @ stacked, graph)
+        return split_degrees_first(jnp.moveaxis(messages, 1, 0), self._map.copies)
+
+
+@cache
+def _added_couplings(lmax1: int, lmax2: int, output_lmax: int, paths: Paths) -> CouplingMap:
+    """Every path of an even (or odd) sum, scaled so that their sum has unit variance."""
+    found = coupling_paths(lmax1, lmax2, output_lmax, "odd" if paths == "odd" else "even")
+    count = np.bincount([path.l3 for path in found], minlength=output_lmax + 1)
+    couplings = [Coupling(path, 0, sqrt((2 * path.l3 + 1) / count[path.l3])) for path in found]
+    return CouplingMap(couplings, lmax1, lmax2, [min(int(n), 1) for n in count])
