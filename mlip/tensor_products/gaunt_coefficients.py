@@ -8,7 +8,7 @@ from math import factorial, pi, sqrt
 import numpy as np
 from jaxtyping import Float
 
-from mlip.nn.irreps import clebsch_gordan
+from mlip.nn.irreps import clebsch_gordan, degree_slice, dim
 
 
 @cache
@@ -66,6 +66,28 @@ def gaunt_normalization(lmax1: int, lmax2: int, output_lmax: int) -> Float[np.nd
             for l2 in range(lmax2 + 1)
         )
         result[l3] = 1 / sqrt(variance)
+    result.setflags(write=False)
+    return result
+
+
+@cache
+def gaunt_tensor(lmax1: int, lmax2: int, output_lmax: int) -> Float[np.ndarray, "d1 d2 d3"]:
+    """The coefficients n_{l3} G of a Gaunt product; see `gaunt_normalization`.
+
+    Args:
+        lmax1: highest degree of the first factor.
+        lmax2: highest degree of the second factor.
+        output_lmax: highest degree of the result.
+
+    Returns:
+        float64, shape ((lmax1 + 1)², (lmax2 + 1)², (output_lmax + 1)²), read-only.
+    """
+    result = np.zeros((dim(lmax1), dim(lmax2), dim(output_lmax)))
+    for l3, factor in enumerate(gaunt_normalization(lmax1, lmax2, output_lmax)):
+        for l1 in range(lmax1 + 1):
+            for l2 in range(lmax2 + 1):
+                block = factor * gaunt_coefficients(l1, l2, l3)
+                result[degree_slice(l1), degree_slice(l2), degree_slice(l3)] = block
     result.setflags(write=False)
     return result
 

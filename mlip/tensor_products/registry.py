@@ -26,8 +26,10 @@ from mlip.tensor_products.gaunt import (
     GauntQuadrature,
     GauntQuadratureSettings,
 )
+from mlip.tensor_products.gaunt_coefficients import gaunt_tensor
 from mlip.tensor_products.gaunt_fourier import GauntFourier, GauntFourierSettings
 from mlip.tensor_products.matrix import MatrixProduct, MatrixProductSettings
+from mlip.tensor_products.moments import MomentConvolution
 from mlip.tensor_products.path_shared import (
     PathShared,
     PathSharedConvolution,
@@ -97,6 +99,13 @@ def _edgewise(
     return lambda settings, *degrees: EdgewiseConvolution(product(settings, *degrees), weighting)
 
 
+def _gaunt_moments(operator: type[NodeProduct]) -> Callable[..., Convolution]:
+    """Builder of the convolution of a Gaunt product, the same for all of them."""
+    return lambda settings, *degrees: MomentConvolution(
+        operator(*degrees), gaunt_tensor(*degrees), "degree"
+    )
+
+
 def _sphere_power(transform: type[SphereTransform]) -> Callable[..., nnx.Module]:
     """Builder of powers at the points of a transform."""
     return lambda settings, *sizes, **kwargs: SpherePower(transform, *sizes, **kwargs)
@@ -149,14 +158,14 @@ OPERATORS: dict[str, Operator] = {
         Operator(
             GauntQuadratureSettings,
             product=_plain(GauntQuadrature),
-            convolution=_edgewise(_plain(GauntQuadrature)),
+            convolution=_gaunt_moments(GauntQuadrature),
             power=_sphere_power(LebedevTransform),
             family="gaunt",
         ),
         Operator(
             GauntGridSettings,
             product=_plain(GauntGrid),
-            convolution=_edgewise(_plain(GauntGrid)),
+            convolution=_gaunt_moments(GauntGrid),
             power=_sphere_power(GridTransform),
             family="gaunt",
         ),

@@ -1,0 +1,112 @@
+"""The convolution of a product with fixed coefficients: neighbours are summed before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mlip.graph import Graph
+from mlip.nn.irreps import degree_slice
+from mlip.tensor_products.edgewise import sum_blocks
+from mlip.tensor_products.protocol import Convolution, NodeProduct
+
+
+class MomentConvolution(Convolution):
+    """Σ_j K(x_j, Σ_l w_ij[l] Y_l(r̂_ij)) for a bilinear map K that adds all couplings.
+
+        M_i[l m, a, c] = Σ_j Y_lm(r̂_ij) w_ij[l, c] x_j[a, c],
+        out_i[k, c] = Σ_{lm, a} K[a, lm, k] M_i[l m, a, c]
+
+    Since K is bilinear and the same for all edges, it is applied to the moments M_i of a block of
+    neighbours and not to single edges. Moments are plain matrix products that sum over the
+    neighbours as they go; with few degrees in the features they are smaller than values of the
+    features at points, or at the rank of a decomposition. How K is evaluated elsewhere, and at
+    which cost, makes no difference here.
+
+    Args:
+        product: gives degrees and what is known about the map.
+        coefficients: K, shape (d1, d2, d3); zero in degrees that are never reached.
+        weighting: one weight per edge and channel (`shared`), or one per degree l of the harmonics
+            (`degree`), which makes the filter Σ_l w_l(r) Y_l of each channel.
+    """
+
+    def __init__(
+        self,
+        product: NodeProduct,
+        coefficients: Float[np.ndarray, "d1 d2 d3"],
+        weighting: Literal["degree", "shared"],
+    ) -> None:
+        super().__init__(product.lmax1, product.lmax2, product.output_lmax)
+        paths = product.paths[0]
+        self.weighting = weighting
+        self.exact, self.mirrors = product.exact, paths != "mixed"
+        self._multiplicity = product.copies(paths)
+        reached = [
+            coefficients[:, :, degree_slice(l)] for l, n in enumerate(self._multiplicity) if n
+        ]
+        joint = np.concatenate(reached, axis=2)
+        self._coefficients = joint.transpose(2, 1, 0).reshape(joint.shape[2], -1)
+
+    @property
+    def num_weights(self) -> int:
+        """Weights per edge and channel."""
+        return self.harmonics_lmax + 1 if self.weighting == "degree" else 1
+
+    @property
+    def output_multiplicity(self) -> tuple[int, ...]:
+        """One for each degree that is reached."""
+        return self._multiplicity
+
+    @property
+    def multiplies(self) -> int:
+        """Multiplications for one channel of one edge; the map of the moments is left out."""
+        inputs, harmonics = (self.input_lmax + 1) ** 2, (self.harmonics_lmax + 1) ** 2
+        return inputs * (self.num_weights + harmonics)
+
+    def __call__(
+        self,
+        features: Float[Array, "N d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+        graph: Graph,
+    ) -> list[Float[Array, "N m copies_channels"]]:
+        """Messages summed over the neighbours of each atom; see `Convolution`."""
+        moments = self._moments(features, harmonics, weights, graph)
+        matrix = jnp.asarray(self._coefficients, moments.dtype)
+        # A batch of products, one for each block, needs no transposition of the moments.
+        mapped = jnp.broadcast_to(matrix, (moments.shape[0], *matrix.shape)) @ moments
+        summed = sum_blocks(mapped, graph)
+        sizes = [(2 * l + 1) * n for l, n in enumerate(self._multiplicity)]
+        parts = jnp.split(summed, np.cumsum(sizes)[:-1].tolist(), axis=1)
+        return [
+            part if size else jnp.zeros((part.shape[0], 2 * l + 1, 0), part.dtype)
+            for l, (part, size) in enumerate(zip(parts, sizes, strict=True))
+        ]
+
+    def _moments(
+        self,
+        features: Float[Array, "N d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+        graph: Graph,
+    ) -> Float[Array, "B d2_d channels"]:
+        """Σ over the edges of each block, harmonics outermost."""
+        channels = features.shape[-1]
+        senders = features[graph.senders]  # (B, W, d, C)
+        flat = (*senders.shape[:2], -1)
+        groups = (
+            [list(harmonics[degree_slice(l)]) for l in range(self.harmonics_lmax + 1)]
+            if self.weighting == "degree"
+            else [list(harmonics)]
+        )
+        # Weights are split, not sliced: the derivative of a split is one concatenation.
+        by_group = jnp.split(weights[:, :, None], len(groups), axis=-1)
+        parts = [
+            jnp.stack(group, axis=1) @ (senders * weight).reshape(flat)
+            for group, weight in zip(groups, by_group, strict=True)
+        ]
+        return jnp.concatenate(parts, axis=1).reshape(len(senders), -1, channels)
