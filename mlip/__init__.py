@@ -20,8 +20,9 @@ __all__ = ["Potential", "__version__", "load"]
 def load(path: str | PathLike[str]) -> Potential:
     """Read a saved model.
 
-    The first call of a process checks that this machine's JAX computes right numbers and turns
-    on the cache of compiled programs (`mlip.runtime`).
+    The first call of a process checks that this machine's JAX computes right numbers, turns on
+    the cache of compiled programs, and tells glibc to keep freed memory for the next call
+    (`mlip.runtime`).
 
     Args:
         path: a `.mlip` file.

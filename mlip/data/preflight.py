@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 SMALL_FORCES = 0.05  # eV/Å, RMS of a frame below which its net force is rounding noise
 DOUBTFUL_NET_FORCE = 0.02  # relative, as in `PreflightSettings.max_net_force`
 UNBOUND = 1.0  # eV/atom, mean E − ΣE0 above which matter would fall apart
+WEAK = 0.5  # eV/atom, |mean E − ΣE0| below which bonded matter has doubtful units (cesium: 0.8)
+BOND = 1.25  # length of a bond relative to the sum of the covalent radii, at most
 SPREAD = 1.0  # eV/atom, spread of E − ΣE0 above which E0 or the energies are doubtful
 OUTLIER = 30.0  # largest force component relative to the RMS
 HARTREE_TOLERANCE = 0.04  # binding energy relative to the total, at most (methane: 2 %)
+SAMPLE = 20  # structures looked at for bonds
 NAMED = 5  # frames named in one message
 
 # Total energies of atoms in Hartree (Hartree–Fock limit, rounded): all-electron codes give
@@ -212,10 +215,38 @@ def _check_energies(findings: _Findings, dataset: Dataset, limit: float) -> None
         findings.warnings.append(
             f"E − ΣE0 is on average {mean:+.3g} eV/atom: less stable than free atoms; check E0"
         )
+    if dataset.e0.origin.startswith("least"):
+        findings.facts.append(
+            "E0 are fitted to the energies, so a wrong unit of energy would not show"
+        )
+    elif magnitude < WEAK and _is_bonded(labelled):
+        findings.warnings.append(
+            f"|E − ΣE0| is on average {magnitude:.2g} eV/atom although most atoms are bonded, "
+            "which takes 1 to 9 eV/atom; check that energies and forces are in eV and eV/Å "
+            "(1 Hartree is 27.2 eV, 1 kcal/mol is 0.0434 eV)"
+        )
     if spread > SPREAD:
         findings.warnings.append(
             f"E − ΣE0 spreads by {spread:.3g} eV/atom (RMS about its mean); check E0 and units"
         )
+
+
+def _is_bonded(structures: Sequence[Structure]) -> bool:
+    """Whether most atoms of some structures have a neighbour as close as a chemical bond."""
+    from ase.data import covalent_radii
+
+    from mlip.data.neighbors import neighbor_list
+
+    bonded = total = 0
+    for structure in structures[:SAMPLE]:
+        radii = covalent_radii[structure.numbers]
+        pairs = neighbor_list(structure, BOND * 2 * float(radii.max()))
+        limit = BOND * (radii[pairs.receivers] + radii[pairs.senders])
+        vectors = structure.positions[pairs.senders] - structure.positions[pairs.receivers]
+        near = np.linalg.norm(vectors + pairs.shifts @ structure.cell, axis=1) < limit
+        bonded += len(np.unique(pairs.receivers[near]))
+        total += len(structure)
+    return 2 * bonded > total
 
 
 def _looks_like_hartree(structures: Sequence[Structure]) -> bool:

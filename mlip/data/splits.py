@@ -38,8 +38,14 @@ def split(
         training and validation structures.
 
     Raises:
-        MlipError: if nothing would be left to train on, or the count is not positive.
+        MlipError: for fewer than two structures, a count that is not positive, or if nothing
+            would be left to train on.
     """
+    if len(structures) < 2:
+        raise MlipError(
+            f"found {len(structures)} structure(s) to train on; at least two are needed, one of "
+            "them for validation."
+        )
     if not 0 < valid_count < len(structures):
         raise MlipError(
             f"cannot hold out {valid_count} of {len(structures)} structures for validation; "

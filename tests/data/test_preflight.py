@@ -39,6 +39,50 @@ def test_partly_missing_labels_are_counted(dataset):
     assert "train: 1 of 9 frames lack energy" in report.warnings
 
 
+def in_hartree(dataset):
+    """Energies and E0 as a code with pseudopotentials would print them."""
+    hartree = 27.2114
+    train = [dataclasses.replace(s, energy=s.energy / hartree) for s in dataset.train]
+    values = {number: value / hartree for number, value in dataset.e0.values.items()}
+    e0 = dataclasses.replace(dataset.e0, values=values)
+    return dataclasses.replace(dataset, train=train, e0=e0)
+
+
+def bonded(dataset, energy_per_atom):
+    """The data set with energies that much below those of the free atoms."""
+    train = [
+        dataclasses.replace(s, energy=dataset.e0.sum(s) - energy_per_atom * len(s))
+        for s in dataset.train
+    ]
+    return dataclasses.replace(dataset, train=train)
+
+
+@pytest.fixture
+def valence(dataset):
+    """E0 without core electrons, as from pseudopotentials."""
+    e0 = dataclasses.replace(dataset.e0, values={1: -12.5, 8: -430.0}, origin="isolated atoms")
+    return dataclasses.replace(dataset, e0=e0)
+
+
+def test_bonds_too_weak_for_ev_are_a_warning(valence):
+    strong = bonded(valence, 3.0)
+    assert preflight(strong, 5.0).warnings == ()
+    (warning,) = preflight(in_hartree(strong), 5.0).warnings
+    assert "is on average 0.11 eV/atom although most atoms are bonded" in warning
+
+
+def test_weakly_interacting_atoms_may_have_small_energies(valence):
+    far = [dataclasses.replace(s, positions=3.0 * s.positions) for s in valence.train]
+    weak = bonded(dataclasses.replace(valence, train=far), 0.01)
+    assert not any("bonded" in warning for warning in preflight(weak, 5.0).warnings)
+
+
+def test_fitted_e0_hide_the_unit(dataset):
+    e0 = dataclasses.replace(dataset.e0, origin="least squares over 9 training structures")
+    report = preflight(dataclasses.replace(dataset, e0=e0), 5.0)
+    assert any("a wrong unit of energy would not show" in fact for fact in report.facts)
+
+
 def test_doubtful_net_forces_are_a_warning(dataset):
     forces = dataset.train[0].forces + 0.05
     report = preflight(altered(dataset, forces=forces), 5.0)
