@@ -20,6 +20,7 @@ from mlip.cli.catalog import active_groups, config_dir, options
 from mlip.cli.overrides import Choice, Deletion, Override, Value, read_overrides
 from mlip.cli.resolvers import register
 from mlip.cli.suggest import did_you_mean, listing, nearest
+from mlip.cli.validate import is_mapping
 from mlip.errors import MlipError
 
 
@@ -43,13 +44,15 @@ def compose(
     groups = active_groups(config_name)
     chosen, content = _read_file(file, groups) if file else ([], {})
     items = [*chosen, *read_overrides(overrides, groups)]
-    config = _hydra_compose(config_name, [item for item in items if isinstance(item, Choice)])
+    choices = [item for item in items if isinstance(item, Choice)]
+    config = _hydra_compose(config_name, choices)
     OmegaConf.set_struct(config, False)
+    _choices_beat_the_experiment(config, config_name, choices)
     _take_over_architecture(config, content, items)
     try:
         config.merge_with(OmegaConf.create(content))
         for item in items:
-            _apply(config, item)
+            _apply(config, item, config_name)
         return OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise MlipError(f"The config cannot be resolved: {_first_line(error)}") from error
@@ -69,6 +72,20 @@ def _hydra_compose(config_name: str, choices: Sequence[Choice]) -> DictConfig:
         raise MlipError(f"A config file is missing: {_first_line(error)}") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise MlipError(f"The config cannot be composed: {_first_line(error)}") from error
+
+
+def _choices_beat_the_experiment(
+    config: DictConfig, config_name: str, choices: Sequence[Choice]
+) -> None:
+    """Put an option that was asked for by name in the place of what the experiment says there."""
+    explicit = [choice for choice in choices if choice.group != "experiment"]
+    if len(explicit) == len(choices) or not explicit:
+        return
+    without = _hydra_compose(config_name, explicit)
+    for choice in explicit:
+        place = choice.group.partition("@")[2] or choice.group
+        section = OmegaConf.to_container(OmegaConf.select(without, place), resolve=False)
+        OmegaConf.update(config, place, section, merge=False)
 
 
 def check_option(choice: Choice) -> None:
@@ -164,9 +181,11 @@ def saved_architecture(path: Path) -> dict[str, Any]:
         raise MlipError(f"init_from={path} is not a saved model ({error}).") from error
 
 
-def _apply(config: DictConfig, item: Override) -> None:
+def _apply(config: DictConfig, item: Override, config_name: str) -> None:
     if isinstance(item, Value):
-        OmegaConf.update(config, item.key, item.value, merge=True, force_add=True)
+        # A mapping of names that the user chooses is replaced; a section is merged.
+        merge = not is_mapping(config_name, item.key)
+        OmegaConf.update(config, item.key, item.value, merge=merge, force_add=True)
     elif isinstance(item, Deletion):
         section, _, leaf = item.key.rpartition(".")
         parent = OmegaConf.select(config, section) if section else config

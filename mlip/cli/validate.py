@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from mlip.cli.catalog import VERBS
 from mlip.cli.suggest import did_you_mean, nearest, nearest_key
 from mlip.errors import MlipError
 from mlip.settings import Settings
@@ -77,6 +78,20 @@ def known_keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
         if not _is_container(field.annotation):
             for nested in nested_settings(field.annotation):
                 yield from known_keys(nested, f"{prefix}{name}.")
+
+
+def is_mapping(config_name: str, key: str) -> bool:
+    """Whether a key holds a mapping with names of the user's choice, such as `dataset.tests`."""
+    from mlip.cli.schema import SCHEMAS
+
+    (verb,) = (verb.name for verb in VERBS.values() if verb.config_name == config_name)
+    classes: list[type[BaseModel]] = [SCHEMAS[verb]]
+    annotation: Any = None
+    for part in key.split("."):
+        fields = [c.model_fields[part] for c in classes if part in c.model_fields]
+        annotation = fields[0].annotation if fields else None
+        classes = [] if _is_container(annotation) else nested_settings(annotation)
+    return _is_container(annotation)
 
 
 def locate(detail: ErrorDetails, schema: type[BaseModel]) -> Place:

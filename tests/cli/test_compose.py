@@ -6,6 +6,7 @@ from mlip.cli.compose import compose
 from mlip.cli.schema import SCHEMAS
 from mlip.cli.validate import known_keys, validate
 from mlip.errors import MlipError
+from mlip.tensor_products.registry import OPERATORS
 
 NEEDED = {  # what a user must give before a config is complete
     "train": ["dataset.train=train.xyz"],
@@ -42,23 +43,53 @@ def test_group_option_beats_the_experiment():
     assert config["schedule"]["name"] == "plateau"
 
 
+def test_an_option_asked_for_by_name_beats_what_the_experiment_says_of_it():
+    config = compose("train", ["experiment=quickstart", "model=mace_large", "loss=l1"])
+    assert (
+        config["model"]["channels"] == compose("train", ["model=mace_large"])["model"]["channels"]
+    )
+    assert config["loss"] == compose("train", ["loss=l1"])["loss"]
+    assert config["trainer"] == compose("train", ["experiment=quickstart"])["trainer"]
+
+
+def test_a_mapping_of_own_names_is_replaced_and_a_section_is_merged():
+    config = compose("train", ["dataset=quickstart", "dataset.tests={hot: hot.xyz}"])
+    assert config["dataset"]["tests"] == {"hot": "hot.xyz"}
+    assert compose("train", ["dataset=quickstart", "dataset.tests={}"])["dataset"]["tests"] == {}
+    assert compose("train", ["dataset.e0={H: -13.6}"])["dataset"]["e0"] == {"H": -13.6}
+    merged = compose("train", ["loss={forces_weight: 7}"])["loss"]
+    assert merged == compose("train", ["loss.forces_weight=7"])["loss"]
+
+
 @pytest.mark.parametrize("group", sorted(active_groups("train")))
 def test_every_option_of_every_group_is_valid(group):
     for option in options(group):
+        if not plays(option, group):
+            continue
         overrides = [f"{group}={option}", *NEEDED.get(option, [])]
         if group not in ("dataset", "experiment") or option == "extxyz":
             overrides += NEEDED["train"]
         validate(SCHEMAS["train"], compose("train", overrides))
 
 
+def plays(option, group):
+    """Whether an operator can be put where the group puts it; true for all other groups."""
+    folder, _, place = group.partition("@")
+    if folder != "tensor_product" or option == "auto":
+        return True
+    name = yaml.safe_load((config_dir() / folder / f"{option}.yaml").read_text())["name"]
+    return place.rpartition(".")[2] in OPERATORS[name].roles
+
+
 def written_keys(config_name):
     """The keys in the config files of a verb."""
     yield from flat(yaml.safe_load((config_dir() / f"{config_name}.yaml").read_text()))
     for group in active_groups(config_name):
-        for path in (config_dir() / group).glob("*.yaml"):
+        folder, _, place = group.partition("@")
+        for path in (config_dir() / folder).glob("*.yaml"):
             text = path.read_text()
             first = text.splitlines()[0]
-            package = first.removeprefix("# @package ") if "@package" in first else group
+            package = first.removeprefix("# @package ") if "@package" in first else place or folder
             prefix = "" if package == "_global_" else f"{package}."
             yield from (package, *flat(yaml.safe_load(text), prefix))
 
