@@ -72,8 +72,11 @@ def run(settings: TrainConfig) -> int:
 
 def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
     """Data, a model with initial weights, and the warnings of the data check; told to the user."""
+    from mlip.training.labels import require_labels
+
     trainer, template = settings.trainer, settings.model
     dataset, report = load_and_check(settings.dataset, template.cutoff)
+    require_labels(dataset.train, dataset.valid, trainer, settings.loss)
     base_e0: dict[int, float] = {}
     if settings.init_from is not None:
         import mlip

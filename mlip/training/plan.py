@@ -50,7 +50,7 @@ class Plan:
             )
         self._trainer, self._schedule = trainer, schedule
         self._lr, self._batches = optimizer.lr, batches_per_epoch
-        self._stages = _stage_weights(trainer, loss)
+        self._stages = stage_weights(trainer, loss)
 
     def weights(self, book: Bookkeeping) -> LossWeights:
         """Loss weights of the current stage."""
@@ -127,7 +127,7 @@ class Plan:
         return shares
 
 
-def _stage_weights(trainer: TrainerSettings, loss: LossSettings) -> list[LossWeights]:
+def stage_weights(trainer: TrainerSettings, loss: LossSettings) -> list[LossWeights]:
     """Weights by stage; a term without weight in all stages is None and costs nothing."""
     stages = [loss.weights]
     second = trainer.second_stage

@@ -71,6 +71,17 @@ def test_label_key_that_is_not_there(train_words, tmp_path, capsys):
     assert main([*words, "--cfg"]) == 0
 
 
+def test_a_loss_on_labels_that_are_not_there(train_words, tmp_path, capsys):
+    words = [*train_words, f"run.dir={tmp_path}"]
+    message = failure([*words, "loss.stress_weight=100"], capsys)
+    assert "loss.stress_weight=100 but none of the 14 training frames has a stress" in message
+    e0 = "dataset.e0={H: -13.6, O: -2041.8}"
+    message = failure([*words, e0, "dataset.keys.energy=null", "dataset.keys.forces=null",
+                       "dataset.isolated_atoms=null"], capsys)  # fmt: skip
+    assert "loss.energy_weight=1 but none" in message
+    assert not (tmp_path / "config.yaml").exists()
+
+
 def test_run_folder_that_cannot_be_made(train_words, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     message = failure([*train_words, f"run.dir={tmp_path}/file/run"], capsys)

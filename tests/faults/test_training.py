@@ -14,8 +14,10 @@ import pytest
 from flax import nnx
 
 from mlip.errors import MlipError
+from mlip.training.labels import require_labels
 from mlip.training.loop import fit
 from mlip.training.loss import LossSettings
+from mlip.training.settings import SecondStageSettings, TrainerSettings
 from tests.support.training import PairModel, batches, clusters, fit_arguments
 
 
@@ -181,3 +183,39 @@ def test_tensorboard_without_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(MlipError, match="pip install tensorboardX"):
         train(tmp_path, tensorboard=True)
+
+
+def labels(loss=None, valid=None, second_stage=None, **without):
+    structures = [dataclasses.replace(s, **without) for s in clusters(4)]
+    trainer = TrainerSettings(max_epochs=1, second_stage=second_stage)
+    given = structures if valid is None else valid
+    require_labels(structures, given, trainer, loss or LossSettings())
+
+
+def test_a_weight_without_a_label_in_the_training_data():
+    labels()
+    with pytest.raises(
+        MlipError,
+        match=r"loss.stress_weight=10 but none of the 4 training frames has a stress; "
+        r"name their label with dataset.keys.stress, or set loss.stress_weight=0",
+    ):
+        labels(LossSettings(stress_weight=10.0))
+    with pytest.raises(MlipError, match=r"loss.energy_weight=1 but none .* has an energy"):
+        labels(energy=None)
+    labels(LossSettings(energy_weight=0.0), energy=None)
+
+
+def test_a_weight_without_a_label_in_the_second_stage():
+    second = SecondStageSettings(stress_weight=5.0)
+    with pytest.raises(MlipError, match=r"trainer.second_stage.stress_weight=5 but none of the 4"):
+        labels(second_stage=second)
+    second = SecondStageSettings(energy_weight=0.0, forces_weight=0.0)
+    with pytest.raises(MlipError, match=r"trainer.second_stage sets every loss weight to zero"):
+        labels(second_stage=second)
+
+
+def test_validation_data_without_any_weighted_label():
+    bare = [dataclasses.replace(s, energy=None) for s in clusters(2)]
+    labels(valid=bare)
+    with pytest.raises(MlipError, match=r"none of the 2 validation frames .*\(energy\)"):
+        labels(LossSettings(forces_weight=0.0), valid=bare)
