@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import flax.struct
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -90,3 +91,30 @@ class Labels:
     energy_weight: Float[Array, "G"]
     forces_weight: Float[Array, "N"]
     stress_weight: Float[Array, "G"]
+
+
+def bare_graph(
+    receivers: Int[np.ndarray, "B"], senders: Int[np.ndarray, "B W"], num_nodes: int
+) -> Graph:
+    """Edges alone, as an operator by itself sees them; all else is zero.
+
+    Args:
+        receivers: receiving atom of each block, sorted.
+        senders: sending atom of each edge.
+        num_nodes: number of atoms N.
+    """
+    return Graph(
+        positions=jnp.zeros((num_nodes, 3)),
+        species=jnp.zeros(num_nodes, jnp.int32),
+        node_graph=jnp.zeros(num_nodes, jnp.int32),
+        node_mask=jnp.ones(num_nodes, bool),
+        receivers=jnp.asarray(receivers, jnp.int32),
+        senders=jnp.asarray(senders, jnp.int32),
+        shifts=jnp.zeros((*senders.shape, 3)),
+        edge_mask=jnp.ones(senders.shape, bool),
+        cell=jnp.zeros((1, 3, 3)),
+        num_atoms=jnp.full(1, float(num_nodes)),
+        charge=jnp.zeros(1),
+        spin=jnp.zeros(1),
+        graph_mask=jnp.ones(1, bool),
+    )

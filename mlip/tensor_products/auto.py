@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 
 from mlip import runtime
-from mlip.graph import Graph
+from mlip.graph import Graph, bare_graph
 from mlip.nn.irreps import dim
 from mlip.settings import Settings
 from mlip.tensor_products.registry import (
@@ -222,21 +222,7 @@ def _graph(size: GraphSize) -> Graph:
     nodes, blocks, width = size
     receivers = np.sort(np.arange(blocks) % nodes)
     senders = np.random.default_rng(0).integers(nodes, size=(blocks, width))
-    return Graph(
-        positions=jnp.zeros((nodes, 3)),
-        species=jnp.zeros(nodes, jnp.int32),
-        node_graph=jnp.zeros(nodes, jnp.int32),
-        node_mask=jnp.ones(nodes, bool),
-        receivers=jnp.asarray(receivers, jnp.int32),
-        senders=jnp.asarray(senders, jnp.int32),
-        shifts=jnp.zeros((blocks, width, 3)),
-        edge_mask=jnp.ones((blocks, width), bool),
-        cell=jnp.zeros((1, 3, 3)),
-        num_atoms=jnp.full(1, float(nodes)),
-        charge=jnp.zeros(1),
-        spin=jnp.zeros(1),
-        graph_mask=jnp.ones(1, bool),
-    )
+    return bare_graph(receivers, senders, nodes)
 
 
 class _Memory:
