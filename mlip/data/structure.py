@@ -72,7 +72,11 @@ class Structure:
     def from_atoms(cls, atoms: Atoms, identifier: str = "structure") -> Structure:
         """An unlabelled structure from ASE atoms (labels are read by `mlip.data.sources`).
 
-        The box of a structure without periodicity is dropped, so that it has no volume.
+        The box of a structure without periodicity is dropped, so that it has no volume. `charge`
+        and `spin` are read from `atoms.info`.
+
+        Raises:
+            MlipError: if one of them is not a number, or see the class.
         """
         periodic = bool(np.any(atoms.pbc))
         return cls(
@@ -80,7 +84,22 @@ class Structure:
             positions=np.asarray(atoms.positions, dtype=np.float64),
             cell=np.asarray(atoms.cell.array, dtype=np.float64) if periodic else np.zeros((3, 3)),
             pbc=np.asarray(atoms.pbc, dtype=bool),
-            charge=float(atoms.info.get("charge", 0.0)),
-            spin=float(atoms.info.get("spin", 0.0)),
+            charge=_number(atoms, "charge", identifier),
+            spin=_number(atoms, "spin", identifier),
             identifier=identifier,
         )
+
+
+def _number(atoms: Atoms, name: str, identifier: str) -> float:
+    """A number of `atoms.info`, 0 if it is not there."""
+    value = atoms.info.get(name, 0.0)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not np.isfinite(number):
+        raise MlipError(
+            f"{identifier}: {name}={str(value)[:40]!r} is not a finite number; write one in the "
+            "frame's comment line (atoms.info), or remove it."
+        )
+    return number

@@ -124,6 +124,13 @@ def test_label_that_is_no_number(path):
         read_extxyz(path, keys=LabelKeys(energy="e"))
 
 
+@pytest.mark.parametrize("entry", ["charge=neutral", 'charge="0 0"', "spin=nan", "spin=singlet"])
+def test_charge_or_spin_that_is_no_number(path, entry):
+    path.write_text(path.read_text().replace("Properties", f"{entry} Properties", 1))
+    name = entry.partition("=")[0]
+    refused(path, rf"data\.xyz#0: {name}='.*' is not a finite number; write one in the frame's")
+
+
 def test_forces_of_the_wrong_shape(path):
     atoms = water(0)
     atoms.arrays["f"] = np.zeros((3, 2))
