@@ -76,8 +76,22 @@ def set_threads(threads: int) -> None:
 
 
 def num_threads() -> int:
-    """CPU threads that XLA computes with."""
-    return int(os.environ.get("NPROC", 0)) or len(os.sched_getaffinity(0))
+    """CPU threads that XLA computes with.
+
+    Raises:
+        MlipError: when NPROC in the environment, which XLA reads, is not a number.
+    """
+    text = os.environ.get("NPROC", "")
+    if text and not text.isdecimal():
+        raise MlipError(
+            f"the environment variable NPROC is {text!r}, expected a number of threads; correct "
+            "or unset it."
+        )
+    if text and int(text) > 0:
+        return int(text)
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def enable_compilation_cache() -> Path | None:

@@ -75,6 +75,18 @@ def test_threads_after_the_start_are_refused():
         runtime.set_threads(runtime.num_threads() + 1)
 
 
+def test_threads_where_the_system_knows_no_affinity(monkeypatch):
+    monkeypatch.delenv("NPROC", raising=False)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert runtime.num_threads() == os.cpu_count()
+
+
+def test_a_number_of_threads_in_words_is_refused(monkeypatch):
+    monkeypatch.setenv("NPROC", "two")
+    with pytest.raises(MlipError, match="NPROC is 'two', expected a number of threads"):
+        runtime.num_threads()
+
+
 COUNT_PAGE_FAULTS = """
 import resource, jax, jax.numpy as jnp
 from mlip import runtime
