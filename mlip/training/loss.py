@@ -136,7 +136,7 @@ def loss(
         forces_count=3.0 * jnp.sum(has_forces),
         stress=jnp.sum(has_stress[:, None, None] * stress**2),
         stress_count=9.0 * jnp.sum(has_stress),
-        bad=_bad_structures(energy, forces, graph),
+        bad=_bad_structures(energy, forces, stress, graph),
     )
     return total, metrics
 
@@ -152,8 +152,12 @@ def _penalty(residual: Array, settings: LossSettings) -> Array:
 
 
 def _bad_structures(
-    energy: Float[Array, "G"], forces: Float[Array, "N 3"], graph: Graph
+    energy: Float[Array, "G"],
+    forces: Float[Array, "N 3"],
+    stress: Float[Array, "G 3 3"],
+    graph: Graph,
 ) -> Bool[Array, "G"]:
     bad_atoms = jnp.any(~jnp.isfinite(forces**2), axis=1).astype(jnp.int32)
     count = jax.ops.segment_sum(bad_atoms, graph.node_graph, graph.num_graphs)
-    return graph.graph_mask & (~jnp.isfinite(energy**2) | (count > 0))
+    bad_stress = jnp.any(~jnp.isfinite(stress**2), axis=(1, 2))
+    return graph.graph_mask & (~jnp.isfinite(energy**2) | (count > 0) | bad_stress)

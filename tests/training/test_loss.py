@@ -118,8 +118,10 @@ def test_the_structure_that_is_not_finite_is_pointed_out(structures):
     output, graph, labels = shifted(structures)
     atom = int(np.flatnonzero(graph.node_graph == 1)[0])
     forces = output.forces.at[atom, 1].set(jnp.nan)
-    _, metrics = loss(output._replace(forces=forces), graph, labels, LossSettings())
-    assert np.asarray(metrics.bad).tolist()[:3] == [False, True, False]
+    stress = output.stress.at[1, 0, 2].set(jnp.inf)
+    for wrong in (output._replace(forces=forces), output._replace(stress=stress)):
+        _, metrics = loss(wrong, graph, labels, LossSettings())
+        assert np.asarray(metrics.bad).tolist()[:3] == [False, True, False]
 
 
 def test_all_weights_zero_is_refused():
