@@ -72,7 +72,6 @@ class ClebschGordanDense(ClebschGordan):
         paths: Paths = "even",
     ) -> list[Float[Array, "*batch m copies_channels"]]:
         """Multiply channel by channel; see `NodeProduct`."""
-        check_paths(self, paths)
         outputs: list[list] = [[] for _ in range(self.output_lmax + 1)]
         for path in self._couplings[paths]:
             block = clebsch_gordan(*path) * np.sqrt(2 * path.l3 + 1)
@@ -111,7 +110,6 @@ class ClebschGordanSparse(ClebschGordan):
         paths: Paths = "even",
     ) -> list[Float[Array, "*batch m copies_channels"]]:
         """Multiply channel by channel; see `NodeProduct`."""
-        check_paths(self, paths)
         return self._map(paths)(x, y)
 
     def _map(self, paths: Paths) -> CouplingMap:

@@ -64,7 +64,6 @@ class PathShared(NodeProduct):
         paths: Paths = "even",
     ) -> list[Float[Array, "*batch m copies_channels"]]:
         """Multiply channel by channel; see `NodeProduct`."""
-        check_paths(self, paths)
         return self._map(paths)(x, y)
 
     def _map(self, paths: Paths) -> CouplingMap:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Literal, ParamSpec, TypeVar
 
+import jax
 from jaxtyping import Array, Float
 
 from mlip.errors import MlipError
 from mlip.graph import Graph
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Paths = Literal["even", "odd", "mixed"]
 """A set of couplings (l1, l2, l3) that an operator forms together.
@@ -44,6 +49,11 @@ class NodeProduct(ABC):
         check_degrees(type(self).__name__, lmax1, lmax2, output_lmax)
         self.lmax1, self.lmax2, self.output_lmax = lmax1, lmax2, output_lmax
 
+    def __init_subclass__(cls) -> None:
+        """Let every operator refuse arrays that do not fit, which slices would pass over."""
+        if "__call__" in cls.__dict__:
+            cls.__call__ = _after(_check_factors, cls.__call__)  # type: ignore[method-assign]
+
     @abstractmethod
     def copies(self, paths: Paths = "even") -> tuple[int, ...]:
         """Copies of each degree 0..output_lmax in the result; zero for a degree never reached."""
@@ -68,6 +78,9 @@ class NodeProduct(ABC):
 
         Returns:
             for each degree an array (..., 2 l3 + 1, copies · channels), the copies outermost.
+
+        Raises:
+            MlipError: for arrays of other shapes, or couplings that are not formed.
         """
 
 
@@ -95,6 +108,11 @@ class Convolution(ABC):
         self.input_lmax = input_lmax
         self.harmonics_lmax = harmonics_lmax
         self.output_lmax = output_lmax
+
+    def __init_subclass__(cls) -> None:
+        """Let every operator refuse arrays that do not fit, which slices would pass over."""
+        if "__call__" in cls.__dict__:
+            cls.__call__ = _after(_check_edges, cls.__call__)  # type: ignore[method-assign]
 
     @property
     @abstractmethod
@@ -130,6 +148,9 @@ class Convolution(ABC):
 
         Returns:
             for each degree l3 an array (N, 2 l3 + 1, copies · channels), the copies outermost.
+
+        Raises:
+            MlipError: for arrays of other shapes.
         """
 
 
@@ -147,4 +168,51 @@ def check_paths(product: NodeProduct, paths: Paths) -> None:
         raise MlipError(
             f"{type(product).__name__} forms {' and '.join(product.paths)} couplings, not {paths} "
             "ones; clebsch_gordan_dense forms all."
+        )
+
+
+def _after(check: Callable[..., None], call: Callable[P, R]) -> Callable[P, R]:
+    @wraps(call)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        check(*args, **kwargs)
+        return call(*args, **kwargs)
+
+    return checked
+
+
+def _check_factors(product: NodeProduct, x: jax.Array, y: jax.Array, paths: Paths = "even") -> None:
+    check_paths(product, paths)
+    name = type(product).__name__
+    _check_components(name, "the first factor", x.shape[-2], product.lmax1)
+    _check_components(name, "the second factor", y.shape[-2], product.lmax2)
+    if y.shape[-1] not in (1, x.shape[-1]):
+        raise MlipError(
+            f"{name}: the second factor has {y.shape[-1]} channels; expected {x.shape[-1]}, as "
+            "the first, or 1."
+        )
+
+
+def _check_edges(
+    convolution: Convolution,
+    features: jax.Array,
+    harmonics: Sequence[jax.Array],
+    weights: jax.Array,
+    graph: Graph,
+) -> None:
+    name = type(convolution).__name__
+    _check_components(name, "the sender", features.shape[-2], convolution.input_lmax)
+    _check_components(name, "the edge", len(harmonics), convolution.harmonics_lmax)
+    expected = convolution.num_weights * features.shape[-1]
+    if weights.shape[-1] != expected:
+        raise MlipError(
+            f"{name}: an edge has {weights.shape[-1]} weights; expected {expected}, which is "
+            f"{convolution.num_weights} for each of {features.shape[-1]} channels."
+        )
+
+
+def _check_components(operator: str, what: str, found: int, lmax: int) -> None:
+    if found != (lmax + 1) ** 2:
+        raise MlipError(
+            f"{operator}: {what} has {found} components; expected {(lmax + 1) ** 2} for degrees "
+            f"0 to {lmax}."
         )
