@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -23,6 +25,29 @@ _INTERACTIONS = {
     "RealAgnosticDensityResidualInteractionBlock": "density_residual",
 }
 
+_REQUIRED = (
+    "atomic_numbers",
+    "atomic_energies",
+    "r_max",
+    "num_bessel",
+    "num_polynomial_cutoff",
+    "max_ell",
+    "interaction",
+    "interaction_first",
+    "num_interactions",
+    "hidden_irreps",
+    "MLP_irreps",
+    "avg_num_neighbors",
+    "correlation",
+    "radial_MLP",
+)
+
+# Torch buffers whose values follow from the hyperparameters.
+_BUFFERS = re.compile(
+    r"(atomic_energies_fn|scale_shift|radial_embedding\.(bessel_fn|cutoff_fn))\..*"
+    r"|atomic_numbers|num_interactions|r_max|.*\.output_mask|.*\.U_matrix.*"
+)
+
 Weights = Mapping[str, np.ndarray]
 
 
@@ -37,11 +62,13 @@ def from_torch_weights(
         precision: of the resulting potential.
 
     Raises:
-        MlipError: for an option that has no counterpart here, or weights of another shape.
+        MlipError: for an option that has no counterpart here, or weights of another shape, too
+            few or too many.
     """
     config = config_from_torch(hyperparameters)
-    model = MACE(config, rngs=nnx.Rngs(0), dtype=jnp.dtype(precision))
-    _Loader(weights, jnp.dtype(precision)).load(model)
+    with jax.enable_x64(precision == "float64" or bool(jax.config.jax_enable_x64)):
+        model = MACE(config, rngs=nnx.Rngs(0), dtype=jnp.dtype(precision))
+        _Loader(weights, jnp.dtype(precision)).load(model)
     e0 = np.asarray(hyperparameters["atomic_energies"], dtype=np.float64)
     return Potential(
         model,
@@ -56,9 +83,14 @@ def config_from_torch(hyperparameters: Mapping[str, Any]) -> MACEConfig:
     """MACE's hyperparameters under our names.
 
     Raises:
-        MlipError: for an option that has no counterpart here.
+        MlipError: for an option that has no counterpart here, or one that is missing.
     """
     h = hyperparameters
+    missing = [name for name in _REQUIRED if name not in h]
+    if missing:
+        raise MlipError(
+            f"the hyperparameters lack {', '.join(missing)}; give them by MACE's own names."
+        )
     channels, hidden_lmax = _parse_hidden_irreps(h["hidden_irreps"])
     transform = h.get("distance_transform", "None")
     if h.get("radial_type", "bessel") != "bessel" or transform not in ("None", "Agnesi"):
@@ -108,17 +140,17 @@ def _parse_hidden_irreps(irreps: str) -> tuple[int, int]:
 
 
 class _Loader:
-    """Copies torch arrays into a module, counting what was used."""
+    """Copies torch arrays into a module, remembering what was used."""
 
     def __init__(self, weights: Weights, dtype: jnp.dtype) -> None:
-        self.weights, self.dtype = weights, dtype
+        self._weights, self._dtype = weights, dtype
+        self._used: set[str] = set()
 
     def load(self, model: MACE) -> None:
         config = model.config
-        elements = len(config.elements)
         self._set(model.embedding, "node_embedding.linear.weight")
         for index, layer in enumerate(model.layers):
-            self._layer(layer, index, elements)
+            self._layer(layer, index)
         for index, readout in enumerate(model.readouts):
             prefix = f"readouts.{index}"
             if hasattr(readout, "mlp"):
@@ -126,8 +158,23 @@ class _Loader:
                     self._set(weight, f"{prefix}.linear_{k + 1}.weight")
             else:
                 self._set(readout.weight, f"{prefix}.linear.weight")
+        self._check_the_rest(config)
 
-    def _layer(self, layer: MACELayer, index: int, elements: int) -> None:
+    def _check_the_rest(self, config: MACEConfig) -> None:
+        """Nothing is left over but buffers and torch's empty placeholders."""
+        for name in sorted(set(self._weights) - self._used):
+            known = _BUFFERS.fullmatch(name) or np.size(self._weights[name]) == 0
+            if name.startswith("pair_repulsion_fn."):
+                known = config.zbl
+            if name.startswith("radial_embedding.distance_transform."):
+                known = config.distance_transform == "agnesi"
+            if not known:
+                raise MlipError(
+                    f"the weights hold {name}, which a model of these hyperparameters does not "
+                    "have; do the hyperparameters belong to these weights?"
+                )
+
+    def _layer(self, layer: MACELayer, index: int) -> None:
         prefix = f"interactions.{index}"
         self._linear(layer.linear_up, f"{prefix}.linear_up.weight")
         self._mlp(layer.radial_mlp, f"{prefix}.conv_tp_weights")
@@ -146,9 +193,13 @@ class _Loader:
                 self._set(weight, f"{name}.{suffix}")
 
     def _set(self, param: nnx.Param, name: str) -> None:
-        if name not in self.weights:
+        self._assign(param, self._get(name), name)
+
+    def _get(self, name: str) -> np.ndarray:
+        if name not in self._weights:
             raise MlipError(f"the weights have no {name}; are they of another architecture?")
-        self._assign(param, self.weights[name], name)
+        self._used.add(name)
+        return self._weights[name]
 
     def _assign(self, param: nnx.Param, array: np.ndarray, name: str) -> None:
         if array.size != param[...].size:
@@ -156,7 +207,7 @@ class _Loader:
                 f"{name} has {array.size} numbers, expected {param[...].size}; do the "
                 "hyperparameters belong to these weights?"
             )
-        param[...] = jnp.asarray(np.reshape(array, param.shape), self.dtype)
+        param[...] = jnp.asarray(np.reshape(array, param.shape), self._dtype)
 
     def _mlp(self, mlp: RadialMLP, prefix: str) -> None:
         for k, weight in enumerate(mlp.weights):
@@ -170,7 +221,7 @@ class _Loader:
 
     def _split(self, params: list[nnx.Param], name: str) -> None:
         """Torch stores one flat vector for all degrees, in order."""
-        flat = self.weights[name].ravel()
+        flat = self._get(name).ravel()
         sizes = [param[...].size for param in params]
         if sum(sizes) != flat.size:
             raise MlipError(
