@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from mlip.errors import MlipError
 from mlip.graph import Graph
 from mlip.runtime import Precision
 from mlip.settings import Settings
+from mlip.tensor_products.measures import convolution_expressivity, expressivity
 from mlip.tensor_products.protocol import NodeProduct, Paths
 from mlip.tensor_products.registry import build_convolution, build_product
 
@@ -34,8 +35,7 @@ class Program(NamedTuple):
         multiplies: multiplications for one atom or edge and channel, counted from the algorithm;
             `None` where a part of the operator is used.
         weights: of each edge and channel in a convolution.
-        reached: degrees of the result that one degree of the inputs gives.
-        product: the operator in that role.
+        expressivity: independent maps that linear maps around the operator reach; takes a while.
         exact: whether the operator is equivariant to rounding.
     """
 
@@ -46,8 +46,7 @@ class Program(NamedTuple):
     output_size: int
     multiplies: int | None = None
     weights: int | None = None
-    reached: int | None = None
-    product: NodeProduct | None = None
+    expressivity: Callable[[], int | None] = lambda: None
     exact: bool = True
 
     @property
@@ -101,17 +100,20 @@ def path_sets(product: NodeProduct, cell: Cell) -> tuple[Paths, ...]:
 def _product(settings: Settings, cell: Cell) -> Program:
     product = build_product(settings, *product_degrees(cell))
     sets = path_sets(product, cell)
+    about: dict[str, Any] = {"exact": product.exact}
     if cell.task in ONE_DEGREE:
-        function, reached = _one_degree(settings, cell, product, sets)
-        size, multiplies = 2 * cell.degree + 1, None
+        places = _one_degree_places(settings, cell, sets)
+        function = _one_degree(product, cell.degree, places)
+        size = 2 * cell.degree + 1
+        # Each degree of the result is one map: another copy would be a multiple of it.
+        about["expressivity"] = lambda: len(places)
     else:
-        function, reached = _all_degrees(product, sets), None
+        function = _all_degrees(product, sets)
         size = (cell.degree + 1) ** 2
-        multiplies = sum(product.multiplies(paths) for paths in sets)
+        about["multiplies"] = sum(product.multiplies(paths) for paths in sets)
+        about["expressivity"] = partial(_expressivity, settings, product_degrees(cell), sets)
     shape = (cell.batch, size, cell.channels)
-    inputs = _random_pair(shape, cell.precision)
-    about = {"multiplies": multiplies, "reached": reached, "product": product}
-    return _program(function, inputs, None, cell, exact=product.exact, **about)
+    return _program(function, _random_pair(shape, cell.precision), None, cell, **about)
 
 
 @lru_cache(maxsize=1)  # shared by the operators of a comparison
@@ -128,34 +130,42 @@ def _all_degrees(product: NodeProduct, sets: Sequence[Paths]) -> Callable[..., l
     return function
 
 
+def _one_degree_places(
+    settings: Settings, cell: Cell, sets: tuple[Paths, ...]
+) -> list[tuple[Paths, int, int]]:
+    """What to keep of the result of one degree times one degree, as from `_reached`."""
+    degrees = product_degrees(cell)
+    wanted = [degrees[-1]] if cell.task == "one_to_one" else range(degrees[-1] + 1)
+    places = [place for place in _reached(settings, degrees, sets) if place[1] in wanted]
+    if not places:
+        raise MlipError("the coupling is not formed")
+    return places
+
+
 def _one_degree(
-    settings: Settings, cell: Cell, product: NodeProduct, sets: tuple[Paths, ...]
-) -> tuple[Callable[..., list[jax.Array]], int]:
-    """A product of one degree each, and how many degrees it gives.
+    product: NodeProduct, degree: int, places: Sequence[tuple[Paths, int, int]]
+) -> Callable[..., list[jax.Array]]:
+    """A product of one degree each.
 
     The operator is handed features that are zero in the other degrees, inside the program, and
     one copy of what can differ from zero is taken from its result: the compiler leaves out the
     rest as far as it can, which is everything where each coupling is computed by itself.
     """
-    wanted = [product.output_lmax] if cell.task == "one_to_one" else range(2 * cell.degree + 1)
-    reached = _reached(settings, product_degrees(cell), sets)
-    kept = [place for place in reached if place[1] in wanted]
-    if not kept:
-        raise MlipError("the coupling is not formed")
 
     def embed(x: jax.Array) -> jax.Array:
-        below = jnp.zeros((x.shape[0], cell.degree**2, x.shape[2]), x.dtype)
+        below = jnp.zeros((x.shape[0], degree**2, x.shape[2]), x.dtype)
         return jnp.concatenate([below, x], axis=1)
 
     def function(x: jax.Array, y: jax.Array) -> list[jax.Array]:
+        sets = dict.fromkeys(paths for paths, _, _ in places)
         results = {paths: product(embed(x), embed(y), paths) for paths in sets}
         channels = x.shape[-1]
         return [
-            results[paths][degree][..., copy * channels : (copy + 1) * channels]
-            for paths, degree, copy in kept
+            results[paths][l][..., copy * channels : (copy + 1) * channels]
+            for paths, l, copy in places
         ]
 
-    return function, len({degree for _, degree, _ in kept})
+    return function
 
 
 @cache
@@ -189,6 +199,22 @@ def _reached(
     ]
 
 
+@cache
+def _expressivity(
+    settings: Settings, degrees: tuple[int, int, int], sets: tuple[Paths, ...] | None
+) -> int | None:
+    """Of a product, or without sets of couplings of a convolution.
+
+    It is `None` where rounding or approximation leave it uncertain.
+    """
+    try:
+        if sets is None:
+            return convolution_expressivity(build_convolution(settings, *degrees))
+        return expressivity(build_product(settings, *degrees), sets)
+    except MlipError:
+        return None
+
+
 def _convolution(settings: Settings, cell: Cell) -> Program:
     degrees = MACE_DEGREES if cell.task == "mace_convolution" else (cell.degree,) * 3
     convolution = build_convolution(settings, *degrees)
@@ -207,8 +233,16 @@ def _convolution(settings: Settings, cell: Cell) -> Program:
     ) -> list[jax.Array]:
         return [part for part in convolution(features, harmonics, weights, graph) if part.size]
 
-    about = {"multiplies": convolution.multiplies, "weights": convolution.num_weights}
-    return _program(value, inputs, graph, cell, exact=convolution.exact, **about)
+    return _program(
+        value,
+        inputs,
+        graph,
+        cell,
+        multiplies=convolution.multiplies,
+        weights=convolution.num_weights,
+        expressivity=partial(_expressivity, settings, degrees, None),
+        exact=convolution.exact,
+    )
 
 
 def _program(

@@ -72,7 +72,7 @@ def run_benchmark(
         if grid.max_minutes is not None and time.monotonic() - start > 60 * grid.max_minutes:
             return len(missing) - number
         tell = partial(progress.update, done)
-        with jax.enable_x64(cell.precision == "float64"), without_stored_programs():
+        with jax.enable_x64(cell.precision == "float64"):
             records.add(compare(cell, operators, grid, tell))
         done += len(operators)
         progress.update(done, str(cell))
@@ -99,7 +99,8 @@ def compare(
     for name, settings in {**baseline, **operators}.items():
         tell(f"{cell}: {name}")
         try:
-            ready[name] = prepare(settings, cell, grid)
+            with without_stored_programs():
+                ready[name] = prepare(settings, cell, grid)
         except MlipError as error:
             reasons[name] = str(error)
     tell(f"{cell}: timing")
@@ -152,15 +153,8 @@ def _row(
         memory_bytes=compiled.memory,
         multiplies=program.multiplies,
         output_size=program.output_size,
-        expressivity=_expressivity(program, cell),
+        expressivity=program.expressivity(),
         weights=program.weights,
         exact=int(program.exact),
         **values,
     )
-
-
-def _expressivity(program: Program, cell: Cell) -> int | None:
-    """Independent bilinear maps; each degree that one degree of the inputs reaches is one."""
-    if program.reached is not None or program.product is None:
-        return program.reached
-    return None

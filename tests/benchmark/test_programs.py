@@ -36,7 +36,7 @@ def test_one_to_one_is_one_coupling(degree, result):
     expected = np.einsum("nic,njc,ijk->nkc", x, y, block)
     np.testing.assert_allclose(part, expected, atol=FLOAT64.relative)
     assert program.output_size == 2 * result + 1
-    assert program.reached == 1
+    assert program.expressivity() == 1
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_one_to_one_is_one_coupling(degree, result):
 def test_one_to_all_keeps_what_is_reached(couplings, sizes):
     program = build_program(DENSE, cell("one_to_all", couplings))
     assert [part.shape[1] for part in run(program)] == sizes
-    assert program.reached == len(sizes)
+    assert program.expressivity() == len(sizes)
 
 
 @pytest.mark.parametrize(("task", "output_lmax"), [("all_to_all", 4), ("all_to_lmax", 2)])
@@ -58,6 +58,7 @@ def test_all_degrees_are_the_product_itself(task, output_lmax):
     copies = product.copies()
     assert program.output_size == sum((2 * l + 1) * n for l, n in enumerate(copies))
     assert program.multiplies == product.multiplies()
+    assert program.expressivity() == sum(copies)
 
 
 def test_gradient_is_value_and_vector_jacobian_product():

@@ -36,7 +36,7 @@ def test_programs_are_called_in_turn_forwards_and_backwards():
 
 def test_a_slow_program_is_called_less_often_and_a_long_one_needs_no_call_before():
     calls = []
-    fast, slow = time_in_turn([stand_in("f", 0, calls), stand_in("s", 0.06, calls)], 30, 0.01)
+    fast, slow = time_in_turn([stand_in("f", 0, calls), stand_in("s", 0.06, calls)], 30, 0.3)
     assert fast.size == 30
     assert slow.size == TURNS
     assert calls.count("s") == 2 + TURNS
