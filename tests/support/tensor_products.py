@@ -1,0 +1,290 @@
+"""Tensor products with the inputs and references that their tests share."""
+
+from collections.abc import Iterator
+from functools import cache
+from itertools import product as pairs
+from typing import Literal, NamedTuple, get_args, get_origin
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlip.errors import MlipError
+from mlip.graph import bare_graph
+from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
+from mlip.nn.irreps import clebsch_gordan, degree_slice, dim
+from mlip.nn.spherical_harmonics import spherical_harmonics
+from mlip.tensor_products.registry import OPERATORS, build_convolution, build_product
+from tests.support.rotations import harmonics, random_rotation, representation
+
+AFFORDABLE = 30_000  # multiplications; beyond degree 4 others take too long to compile
+SAMPLES = 4
+ROTATION = random_rotation(3)
+
+
+class Case(NamedTuple):
+    """An operator, its options that differ from the defaults, and the degree of everything."""
+
+    name: str
+    options: tuple[tuple[str, object], ...]
+    degree: int
+
+    def __str__(self):
+        return "-".join([self.name, *(f"{k}={v}" for k, v in self.options), f"L{self.degree}"])
+
+    @property
+    def settings(self):
+        return OPERATORS[self.name].settings(**dict(self.options))
+
+
+def cases(role, degrees, others_at=None):
+    """Every operator of a role at some degrees, and every single other option at one degree."""
+    found = []
+    for name, operator in OPERATORS.items():
+        if getattr(operator, role) is None:
+            continue
+        found += [Case(name, (), degree) for degree in degrees]
+        if others_at is not None:
+            found += [
+                Case(name, (option,), others_at) for option in other_options(operator.settings)
+            ]
+    return pytest.mark.parametrize("case", found, ids=str)
+
+
+def other_options(settings) -> Iterator[tuple[str, object]]:
+    """Names, switches and limits that differ from the default."""
+    for key, field in settings.model_fields.items():
+        if key == "name":
+            continue
+        values = set(_named_values(field.annotation))
+        values |= {True, False} if field.annotation is bool else set()
+        values |= {1} if field.default is None and int in get_args(field.annotation) else set()
+        yield from ((key, value) for value in sorted(values - {field.default}, key=str))
+
+
+def _named_values(annotation):
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [value for part in get_args(annotation) for value in _named_values(part)]
+
+
+def built(build, case):
+    """The operator, or a skipped test with the operator's own reason."""
+    try:
+        return build(case.settings, *(case.degree,) * 3)
+    except MlipError as error:
+        pytest.skip(str(error))
+
+
+@cache
+def the_product(case):
+    product = built(build_product, case)
+    multiplies = sum(product.multiplies(paths) for paths in product.paths)
+    if case.degree > 4 and multiplies > AFFORDABLE:
+        pytest.skip(f"{multiplies} multiplications are more than {AFFORDABLE}")
+    return product
+
+
+@cache
+def the_convolution(case):
+    return built(build_convolution, case)
+
+
+@cache
+def rotation(degree):
+    """Of features of degrees 0..degree."""
+    return representation(ROTATION, degree)
+
+
+def mirror(degree):
+    """Inversion of features: (−1)^l."""
+    return np.concatenate([np.full(2 * l + 1, (-1.0) ** l) for l in range(degree + 1)])
+
+
+@cache
+def factors(degree):
+    """Pairs (x, y) of shape (batch, d, 2).
+
+    Channel 0 holds all pairs of unit vectors; channel 1 random pairs, the same rotated, and the
+    same mirrored, SAMPLES of each.
+    """
+    d = dim(degree)
+    batch = max(d * d, 3 * SAMPLES)
+    x, y = np.random.default_rng(degree).normal(size=(2, batch, d, 2))
+    x[: d * d, :, 0] = np.repeat(np.eye(d), d, axis=0)
+    y[: d * d, :, 0] = np.tile(np.eye(d), (d, 1))
+    for one in (x, y):
+        plain = one[:SAMPLES, :, 1]
+        one[SAMPLES : 2 * SAMPLES, :, 1] = plain @ rotation(degree).T
+        one[2 * SAMPLES : 3 * SAMPLES, :, 1] = plain * mirror(degree)
+    return x, y
+
+
+class ProductResult(NamedTuple):
+    """One degree of the result of `factors`, for one set of couplings.
+
+    Attributes:
+        tensor: coefficients, shape (d, d, 2l + 1, copies).
+        plain: of the random pairs, shape (SAMPLES, 2l + 1, copies).
+        rotated: of the rotated pairs.
+        mirrored: of the mirrored pairs.
+    """
+
+    tensor: np.ndarray
+    plain: np.ndarray
+    rotated: np.ndarray
+    mirrored: np.ndarray
+
+
+@cache
+def product_results(case, precision="float64"):
+    """The result of one degree after the other for each set of couplings."""
+    product = the_product(case)
+    x, y = (jnp.asarray(one, precision) for one in factors(case.degree))
+    program = jax.jit(lambda x, y: {paths: product(x, y, paths) for paths in product.paths})
+    d = dim(case.degree)
+    results = {}
+    for paths, parts in program(x, y).items():
+        assert all(part.dtype == jnp.dtype(precision) for part in parts)
+        results[paths] = []
+        for l, (part, copies) in enumerate(zip(parts, product.copies(paths), strict=True)):
+            assert part.shape == (len(x), 2 * l + 1, 2 * copies)
+            values = np.asarray(part).reshape(len(x), 2 * l + 1, copies, 2)
+            random = values[: 3 * SAMPLES, ..., 1].reshape(3, SAMPLES, 2 * l + 1, copies)
+            tensor = values[: d * d, ..., 0].reshape(d, d, 2 * l + 1, copies)
+            results[paths].append(ProductResult(tensor, *random))
+    return results
+
+
+def beyond_couplings(tensor, degree, l3, parities):
+    """What remains of a tensor (d, d, 2 l3 + 1, copies) without multiples of coupling blocks."""
+    rest = tensor.copy()
+    for l1, l2 in pairs(range(degree + 1), repeat=2):
+        if abs(l1 - l2) <= l3 <= l1 + l2 and (l1 + l2 + l3) % 2 in parities:
+            place = (degree_slice(l1), degree_slice(l2))
+            block = clebsch_gordan(l1, l2, l3)
+            coefficients = np.einsum("abmp,abm->p", tensor[place], block)
+            rest[place] -= block[..., None] * coefficients
+    return rest
+
+
+@cache
+def product_derivatives(case):
+    """A program of (x, y) for a batch of two, see `_derivatives`, and arguments for it."""
+    product = the_product(case)
+
+    def value(x, y):
+        return sum(jnp.sum(part**2) for paths in product.paths for part in product(x, y, paths))
+
+    rng = np.random.default_rng(3)
+    return _derivatives(value), rng.normal(size=(2, 2, dim(case.degree), 2))
+
+
+def _derivatives(value):
+    """f, its gradient, g = |∂f|² and its gradient, summed over a leading batch axis."""
+
+    def total(*arrays):
+        return jnp.sum(jax.vmap(value)(*arrays))
+
+    def square(*arrays):
+        f, gradient = jax.value_and_grad(total, tuple(range(len(arrays))))(*arrays)
+        return sum(jnp.sum(part**2) for part in gradient), (f, gradient)
+
+    @jax.jit
+    def program(*arrays):
+        both = jax.value_and_grad(square, tuple(range(len(arrays))), has_aux=True)
+        (g, (f, df)), dg = both(*arrays)
+        return {"f": f, "df": df, "g": g, "dg": dg}
+
+    return lambda *arrays: jax.tree.map(np.asarray, program(*map(jnp.asarray, arrays)))
+
+
+RECEIVERS = np.array([0, 1, 2, 3, 4, 4, 5, 5])
+SLOTS, NODES = 3, 6
+MASK = np.ones((len(RECEIVERS), SLOTS), bool)
+MASK[5, 2], MASK[7] = False, False
+ALONE = np.zeros_like(MASK)
+ALONE[[0, 1, 2, 3, 4, 6], 0] = True  # one edge for each atom
+
+
+class Edges(NamedTuple):
+    """What a convolution is given: features (N, d, C), vectors (B, W, 3), weights (B, W, n · C)."""
+
+    features: np.ndarray
+    vectors: np.ndarray
+    weights: np.ndarray
+
+
+def senders():
+    """The sending atom of each edge."""
+    return np.random.default_rng(0).integers(NODES, size=MASK.shape) * MASK
+
+
+def graph():
+    return bare_graph(RECEIVERS, senders(), NODES).replace(edge_mask=jnp.asarray(MASK))
+
+
+@cache
+def edges(degree, num_weights):
+    """Random edges, among them one along each direction of every axis; weights alike for all."""
+    rng = np.random.default_rng(degree)
+    channels = max(dim(degree), 2)
+    vectors = rng.normal(size=(*MASK.shape, 3))
+    vectors[0], vectors[1] = 1.5 * np.eye(3), -1.5 * np.eye(3)
+    weights = np.repeat(rng.normal(size=num_weights), channels) * MASK[..., None]
+    return Edges(rng.normal(size=(NODES, dim(degree), channels)), vectors, weights)
+
+
+def messages(convolution, features, vectors, weights):
+    """The convolution as a model calls it, from vectors of any length."""
+    with_padding = with_dummy_padding(graph(), vectors, 6.0)
+    _, directions = lengths_and_directions(with_padding)
+    y = spherical_harmonics(directions, convolution.harmonics_lmax)
+    return convolution(features, y, weights, graph())
+
+
+@cache
+def convolution_program(case, precision="float64"):
+    """From `Edges` to one array (N, 2l + 1, copies, C) for each degree."""
+    convolution = the_convolution(case)
+    program = jax.jit(lambda *arrays: messages(convolution, *arrays))
+
+    def run(inputs):
+        parts = program(*(jnp.asarray(array, precision) for array in inputs))
+        assert all(part.dtype == jnp.dtype(precision) for part in parts)
+        copies = convolution.output_multiplicity
+        shapes = [(NODES, 2 * l + 1, n, inputs.features.shape[2]) for l, n in enumerate(copies)]
+        return [np.asarray(part).reshape(s) for part, s in zip(parts, shapes, strict=True)]
+
+    return run
+
+
+@cache
+def convolution_derivatives(case):
+    """A program of features, vectors and weights for a batch of two, and arguments for it."""
+    convolution = the_convolution(case)
+
+    def value(features, vectors, weights):
+        masked = weights * jnp.asarray(MASK, weights.dtype)[..., None]
+        parts = messages(convolution, features, vectors, masked)
+        return sum(jnp.sum(part**2) for part in parts)
+
+    rng = np.random.default_rng(4)
+    one = edges(case.degree, convolution.num_weights)
+    channels = 2
+    vectors = np.stack([one.vectors, rng.normal(size=one.vectors.shape)]) * MASK[..., None]
+    weights = rng.normal(size=(2, *MASK.shape, convolution.num_weights * channels))
+    features = rng.normal(size=(2, NODES, dim(case.degree), channels))
+    return _derivatives(value), Edges(features, vectors, weights)
+
+
+def edge_couplings(directions, l1, l3, parities):
+    """Couplings of l1 to l3 with the harmonics of given directions: (l2, n, 2 l3 + 1, 2 l1 + 1)."""
+    y = harmonics(directions, l1 + l3)
+    blocks = [
+        np.einsum("abm,nb->nma", clebsch_gordan(l1, l2, l3), y[:, degree_slice(l2)])
+        for l2 in range(abs(l1 - l3), l1 + l3 + 1)
+        if (l1 + l2 + l3) % 2 in parities
+    ]
+    return np.stack(blocks)
