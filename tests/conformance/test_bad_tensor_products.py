@@ -1,0 +1,128 @@
+"""Operators that cannot be built or called say so in one sentence."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from mlip.cli.compose import compose
+from mlip.cli.schema import SCHEMAS
+from mlip.cli.validate import validate
+from mlip.errors import MlipError
+from mlip.tensor_products.registry import (
+    OPERATORS,
+    build_convolution,
+    build_product,
+    family_members,
+)
+from tests.support.tensor_products import (
+    MASK,
+    cases,
+    edges,
+    graph,
+    the_convolution,
+    the_product,
+)
+
+products = cases("product", [1])
+convolutions = cases("convolution", [1])
+
+
+def sentence(error, *parts):
+    text = str(error.value)
+    assert "\n" not in text
+    for part in parts:
+        assert part in text
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("name", OPERATORS)
+def test_negative_degree(name, place):
+    operator = OPERATORS[name]
+    degrees = [1, 1, 1]
+    degrees[place] = -1
+    builders = {"product": build_product, "convolution": build_convolution}
+    for role, build in builders.items():
+        if getattr(operator, role) is not None:
+            with pytest.raises(MlipError) as error:
+                build(operator.settings(), *degrees)
+            sentence(error, "a degree of -1 was asked for; expected 0 or more")
+
+
+WITH_RANK = [name for name, one in OPERATORS.items() if "rank" in one.settings.model_fields]
+
+
+@pytest.mark.parametrize("rank", [0, -3])
+@pytest.mark.parametrize("name", WITH_RANK)
+def test_rank_below_one(name, rank):
+    with pytest.raises(ValidationError, match=f"rank of {rank} was asked for; expected"):
+        OPERATORS[name].settings(rank=rank)
+
+
+@products
+def test_factors_that_do_not_fit(case):
+    product = the_product(case)
+    four, nine = jnp.ones((2, 4, 3)), jnp.ones((2, 9, 3))
+    for x, y, what in ((nine, four, "first"), (four, nine, "second")):
+        with pytest.raises(MlipError) as error:
+            product(x, y)
+        sentence(error, f"the {what} factor has 9 components; expected 4 for degrees 0 to 1")
+    with pytest.raises(MlipError) as error:
+        product(four, jnp.ones((2, 4, 2)))
+    sentence(error, "the second factor has 2 channels; expected 3, as the first, or 1")
+
+
+@products
+def test_couplings_that_are_not_formed(case):
+    product = the_product(case)
+    missing = {"even", "odd", "mixed"} - set(product.paths)
+    for paths in missing:
+        for call in (product.copies, lambda p: product(jnp.ones((4, 1)), jnp.ones((4, 1)), p)):
+            with pytest.raises(MlipError) as error:
+                call(paths)
+            sentence(error, f"couplings, not {paths} ones")
+
+
+@convolutions
+def test_edges_that_do_not_fit(case):
+    convolution = the_convolution(case)
+    features, _, weights = edges(1, convolution.num_weights)
+    harmonics = [jnp.ones(MASK.shape)] * 4
+    wrong = {
+        "the sender has 3 components; expected 4": (features[:, :3], harmonics, weights),
+        "the edge has 9 components; expected 4": (features, [harmonics[0]] * 9, weights),
+        "for each of 4 channels": (features, harmonics, np.concatenate([weights] * 2, axis=-1)),
+    }
+    for part, arguments in wrong.items():
+        with pytest.raises(MlipError) as error:
+            convolution(*arguments, graph())
+        sentence(error, part)
+
+
+@pytest.mark.parametrize("role", ["convolution", "product"])
+def test_operators_that_cannot_play_a_role(role):
+    able = [name for name, operator in OPERATORS.items() if role in operator.roles]
+    for name in OPERATORS.keys() - able:
+        with pytest.raises(MlipError) as error:
+            train_settings(f"tensor_product@model.{role}={name}")
+        sentence(error, f"{name} cannot be used as {role}", *able)
+
+
+@pytest.mark.parametrize("role", ["convolution", "product"])
+def test_unknown_name(role):
+    with pytest.raises(MlipError) as error:
+        train_settings(f"tensor_product@model.{role}=gaunt_grit")
+    sentence(error, "gaunt_grit", "gaunt_grid")
+    with pytest.raises(MlipError) as error:
+        train_settings(f"model.{role}.name=gaunt_grit")
+    sentence(error, "gaunt_grit", "gaunt_grid")
+
+
+def test_unknown_family():
+    with pytest.raises(MlipError) as error:
+        family_members("gaunt_grit", "product")
+    sentence(error, "No product of family gaunt_grit is known", "clebsch_gordan, ")
+
+
+def train_settings(override):
+    return validate(SCHEMAS["train"], compose("train", ["experiment=quickstart", override]))
