@@ -6,7 +6,7 @@ from typing import Any
 
 from mlip.cli.console import console, pairs_table
 from mlip.cli.provenance import versions
-from mlip.cli.run_folder import open_run_folder, write_config, write_json
+from mlip.cli.run_folder import write_config, write_json
 from mlip.cli.schema import BenchmarkModelConfig
 
 
@@ -19,7 +19,6 @@ def run(settings: BenchmarkModelConfig) -> None:
     from mlip.potential import Potential
 
     run_dir = settings.run.dir
-    open_run_folder(run_dir)
     runtime.prepare(settings.precision, settings.n_threads)
     console().print(runtime.summary(), markup=False)
     dataset = load_dataset(settings.dataset)

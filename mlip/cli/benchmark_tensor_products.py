@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlip.cli.console import console, text_table
 from mlip.cli.provenance import versions
-from mlip.cli.run_folder import open_run_folder, write_config, write_text, writing_to
+from mlip.cli.run_folder import write_config, write_text, writing_to
 from mlip.cli.schema import BenchmarkTensorProductsConfig
 
 
@@ -19,7 +19,6 @@ def run(settings: BenchmarkTensorProductsConfig) -> None:
     from mlip.simulation.progress import StepProgress
 
     run_dir, grid = settings.run.dir, settings.preset
-    open_run_folder(run_dir)
     runtime.prepare(threads=settings.n_threads)
     console().print(runtime.summary(), markup=False)
     machine = {**describe_machine(), "versions": versions()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlip.cli.console import console
-from mlip.cli.run_folder import open_run_folder, write_config
+from mlip.cli.run_folder import write_config
 from mlip.cli.schema import EvaluateConfig
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ def run(settings: EvaluateConfig) -> None:
     from mlip.training.evaluate import evaluate_subsets
 
     run_dir = settings.run.dir
-    open_run_folder(run_dir)
     runtime.prepare(threads=settings.n_threads)
     potential = mlip.load(settings.model)
     console().print(f"{potential!r}; {runtime.summary()}", markup=False)

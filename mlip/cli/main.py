@@ -59,7 +59,8 @@ def _run(arguments: Arguments) -> int:
     from importlib import import_module
 
     from mlip.cli.compose import compose
-    from mlip.cli.schema import SCHEMAS
+    from mlip.cli.run_folder import open_run_folder
+    from mlip.cli.schema import SCHEMAS, CommandConfig
     from mlip.cli.validate import validate
 
     assert arguments.verb is not None
@@ -75,7 +76,11 @@ def _run(arguments: Arguments) -> int:
         print(to_yaml(settings), end="")
         return 0
     verb = import_module(f"mlip.cli.{arguments.verb.module}")
-    return int(verb.run(settings) or 0)
+    if not isinstance(settings, CommandConfig):
+        return int(verb.run(settings) or 0)
+    resume = getattr(settings, "resume", True)
+    with open_run_folder(settings.run.dir, arguments.verb.name, resume=resume):
+        return int(verb.run(settings) or 0)
 
 
 def _system_error(error: OSError) -> str:

@@ -8,32 +8,74 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mlip.cli.render import to_yaml
 from mlip.errors import MlipError
 from mlip.settings import Settings
 
+LOCK = ".command"  # in the run folder: locked while a command works there, and says which one
 
-def open_run_folder(run_dir: Path, *, resume: bool = True) -> None:
-    """Create a run folder, or reopen it, and make sure that it can be written to.
+
+@contextmanager
+def open_run_folder(run_dir: Path, command: str, *, resume: bool = True) -> Iterator[None]:
+    """Create a run folder, or reopen it, and keep other commands out of it meanwhile.
 
     Args:
         run_dir: `runs/NAME`.
+        command: the verb, such as "train"; a folder keeps the results of one verb.
         resume: whether the folder may hold anything yet.
 
     Raises:
-        MlipError: if it is not empty although `resume` is false, or cannot be written to.
+        MlipError: if it cannot be written to, another process works in it, it holds the results
+            of another verb, or it is not empty although `resume` is false.
     """
     with writing_to(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=run_dir) as probe:
             probe.write(b"0" * 4096)
-        if not resume and any(run_dir.iterdir()):
-            raise MlipError(
-                f"{run_dir} is not empty and resume=false: choose another run.name, or leave "
-                "resume=true to continue the run that is there."
-            )
+        lock = (run_dir / LOCK).open("a+", encoding="utf-8")
+    with lock:
+        _take(lock, run_dir)
+        lock.seek(0)
+        _check_content(run_dir, lock.read(), command, resume)
+        lock.truncate(0)
+        lock.write(command)
+        lock.flush()
+        yield
+
+
+def _take(lock: TextIO, run_dir: Path) -> None:
+    """Lock the folder until the file is closed or the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise MlipError(
+            f"another mlip command is at work in {run_dir}: wait for its end, or choose another "
+            "run.name."
+        ) from None
+    except OSError:  # some network file systems know no locks
+        return
+
+
+def _check_content(run_dir: Path, before: str, command: str, resume: bool) -> None:
+    if all(path.name == LOCK for path in run_dir.iterdir()):
+        return
+    if not resume:
+        raise MlipError(
+            f"{run_dir} is not empty and resume=false: choose another run.name, or leave "
+            "resume=true to continue the run that is there."
+        )
+    before = before or ("train" if has_checkpoints(run_dir) else command)
+    if before != command:
+        raise MlipError(
+            f"{run_dir} holds the results of mlip {before}, which mlip {command} would partly "
+            "overwrite: choose another run.name or run.dir."
+        )
 
 
 def has_checkpoints(run_dir: Path) -> bool:

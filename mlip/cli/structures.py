@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlip.cli.console import console
-from mlip.cli.run_folder import open_run_folder
 from mlip.errors import MlipError
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def open_simulation(settings: MDConfig | RelaxConfig) -> tuple[Atoms, Potential]:
-    """Open the run folder, read structure and potential, and say with what is computed.
+    """Read structure and potential, and say with what is computed.
 
     Raises:
         MlipError: if one of them cannot be opened.
@@ -25,7 +24,6 @@ def open_simulation(settings: MDConfig | RelaxConfig) -> tuple[Atoms, Potential]
     import mlip
     from mlip import runtime
 
-    open_run_folder(settings.run.dir)
     runtime.prepare(threads=settings.n_threads)
     atoms = read_structure(settings.structure, settings.index)
     potential = mlip.load(settings.model)

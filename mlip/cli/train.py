@@ -17,7 +17,8 @@ from mlip.cli.build import (
 )
 from mlip.cli.console import console
 from mlip.cli.provenance import versions
-from mlip.cli.run_folder import has_checkpoints, open_run_folder, write_config
+from mlip.cli.render import to_yaml
+from mlip.cli.run_folder import has_checkpoints, write_config
 from mlip.cli.schema import TrainConfig
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from mlip.training.run import FitResult
 
-PRODUCTS = ("model.mlip", "evaluation.json", "predictions.npz", "report.html")
+PRODUCTS = ("config.yaml", "model.mlip", "evaluation.json", "predictions.npz", "report.html")
 
 
 def run(settings: TrainConfig) -> int:
@@ -39,7 +40,6 @@ def run(settings: TrainConfig) -> int:
     from mlip.training.loop import fit
 
     run_dir, trainer = settings.run.dir, settings.trainer
-    open_run_folder(run_dir, resume=settings.resume)
     runtime.prepare(trainer.precision, settings.n_threads)
     console().print(f"run folder {run_dir}; {runtime.summary()}", markup=False)
     data, model, warnings = _prepare(settings)
@@ -61,13 +61,20 @@ def run(settings: TrainConfig) -> int:
     except Interrupted as stop:
         console().print(stop.message, markup=False)
         return int(stop.code or 0)
-    write_config(run_dir, settings)
-    if result.timing.train_step_ms is None and all((run_dir / p).is_file() for p in PRODUCTS):
+    if result.timing.train_step_ms is None and _is_finished(settings):
         console().print(f"{run_dir} holds the finished run; nothing was left to do.")
         _print_errors(run_dir, json.loads((run_dir / "evaluation.json").read_text()))
         return 0
     _finish(settings, data, result)
     return 0
+
+
+def _is_finished(settings: TrainConfig) -> bool:
+    """Whether the folder holds all that this command, and no other, leaves in it."""
+    run_dir = settings.run.dir
+    if not all((run_dir / name).is_file() for name in PRODUCTS):
+        return False
+    return (run_dir / "config.yaml").read_text(encoding="utf-8") == to_yaml(settings)
 
 
 def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
@@ -105,11 +112,13 @@ def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
 
 def _shared_by_resumed_runs(settings: TrainConfig, data: Data) -> dict[str, Any]:
     """What a resumed run must agree on besides the training settings."""
+    from mlip.data.dataset import fingerprint
+
     return {
         "model": data.config.model_dump(mode="json"),
         "data": {
             "training structures": data.dataset.fingerprint,
-            "validation structures": len(data.dataset.valid),
+            "validation structures": fingerprint(data.dataset.valid),
             "e0": {str(number): value for number, value in data.e0.items()},
         },
         "init_from": str(settings.init_from) if settings.init_from else None,
@@ -136,6 +145,7 @@ def _finish(settings: TrainConfig, data: Data, result: FitResult) -> None:
     evaluation.write(run_dir)
     potential.metadata["metrics"] = evaluation.summary
     save(potential, run_dir / "model.mlip")
+    write_config(run_dir, settings)
     write_report(run_dir)
     console().print(_summary(result), markup=False)
     _print_errors(run_dir, evaluation.summary)

@@ -1,6 +1,7 @@
 """Every verb from end to end on a tiny data set, as a user would run it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -39,6 +40,22 @@ def test_finished_run_is_not_done_again(trained, train_words, capsys):
     assert main([*train_words, f"run.dir={trained}"]) == 0
     assert "nothing was left to do" in capsys.readouterr().out
     assert (trained / "model.mlip").stat().st_mtime_ns == before
+
+
+def test_finished_run_is_evaluated_again_for_other_test_subsets(
+    trained, train_words, tmp_path, capsys
+):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    words = [*train_words, f"run.dir={folder}", "dataset.tests={hot: test.xyz, few: test.xyz@:2}"]
+    assert main(words) == 0
+    assert set(json.loads((folder / "evaluation.json").read_text())) == {"valid", "hot", "few"}
+    assert set(yaml.safe_load((folder / "config.yaml").read_text())["dataset"]["tests"]) == {
+        "hot",
+        "few",
+    }
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "nothing was left to do" in capsys.readouterr().out
 
 
 def test_same_folder_goes_on_when_asked_for_more(train_words, tmp_path, capsys):

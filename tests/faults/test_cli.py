@@ -97,14 +97,22 @@ def test_full_disk(train_words, tmp_path, capsys, monkeypatch):
     assert "No space left on device" in failure([*train_words, f"run.dir={tmp_path}/a"], capsys)
 
 
-def test_folder_of_another_config_is_left_as_it_was(train_words, tmp_path, capsys):
+def test_folder_of_another_config_is_left_as_it_was(train_words, data_folder, tmp_path, capsys):
     words = [*train_words, f"run.dir={tmp_path}", "trainer.max_epochs=1"]
+    words += ["dataset.valid=test.xyz@:2", "dataset.tests={hot: test.xyz@4:}"]
     assert main(words) == 0
     capsys.readouterr()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     message = failure([*words, "optimizer.lr=0.005"], capsys)
     assert "optimizer.lr" in message
     assert "0.005" in message
+    message = failure([*words, "dataset.valid=test.xyz@2:4"], capsys)
+    assert "data.validation structures was" in message
+    model = [f"model={tmp_path}/model.mlip", f"run.dir={tmp_path}"]
+    message = failure(["evaluate", *model, f"data={data_folder}/test.xyz"], capsys)
+    assert "holds the results of mlip train, which mlip evaluate would partly overwrite" in message
+    message = failure(["md", *model, f"structure={data_folder}/start.xyz"], capsys)
+    assert "which mlip md would" in message
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert after == before
     assert "resume=false" in failure([*words, "resume=false"], capsys)
