@@ -28,8 +28,8 @@ class SphereField(NamedTuple):
         odd: those of the part that changes its sign; `None` if there is none.
     """
 
-    even: Float[Array, "*half N channels"]
-    odd: Float[Array, "*half N channels"] | None
+    even: Float[Array, "half N channels"]
+    odd: Float[Array, "half N channels"] | None
 
     def times(self, other: SphereField) -> SphereField:
         """The products of the functions; a single channel is repeated."""
@@ -101,7 +101,7 @@ class LebedevTransform(SphereTransform):
     def components(self, field: SphereField, lmax: int) -> list[Float[Array, "m N channels"]]:
         """Even degrees from the even part, odd degrees from the odd; see `SphereTransform`."""
         weights = 2 * antipodal_half(self.degree).weights
-        shape = field.even.shape[-2:]
+        shape = field.even.shape[1:]
         result = [jnp.zeros((2 * l + 1, *shape), field.even.dtype) for l in range(lmax + 1)]
         for first, table in enumerate(lebedev_tables(self.degree, lmax)):
             part = field[first]
@@ -140,11 +140,11 @@ class GridTransform(SphereTransform):
         lmax = len(parts) - 1
         tables = grid_tables(self.degree, lmax)
         halves = [jnp.split(part, [l]) for l, part in enumerate(parts)]
-        cosines = jnp.stack([_pad_rows(half[1], 0, lmax - l) for l, half in enumerate(halves)])
+        cosines = [_pad_rows(part, 0, lmax - l) for l, (_, part) in enumerate(halves)]
         even = _to_rings(tables.legendre, tables.cosine, cosines)
         if lmax == 0:
             return SphereField(even, None)
-        sines = jnp.stack([_pad_rows(half[0], lmax - l, 0) for l, half in enumerate(halves)])
+        sines = [_pad_rows(part, lmax - l, 0) for l, (part, _) in enumerate(halves)]
         return SphereField(even, _to_rings(tables.legendre[:0:-1], tables.sine, sines))
 
     def components(self, field: SphereField, lmax: int) -> list[Float[Array, "m N channels"]]:
@@ -152,12 +152,12 @@ class GridTransform(SphereTransform):
         tables = grid_tables(self.degree, lmax)
         analysis = tables.legendre * (2 * gauss_legendre(self.degree).ring_weights[:, None])
         cosines = _from_rings(analysis, tables.cosine, field.even)
-        result = [jnp.split(part, [l + 1])[0] for l, part in enumerate(cosines)]
+        even = [jnp.split(part, [l + 1])[0] for l, part in enumerate(cosines)]
         if field.odd is None or lmax == 0:
-            return [jnp.concatenate([jnp.zeros_like(part[1:]), part]) for part in result]
+            return [_pad_rows(part, l, 0) for l, part in enumerate(even)]
         sines = _from_rings(analysis[:0:-1], tables.sine, field.odd)
-        negative = [jnp.split(part, [lmax - l])[1] for l, part in enumerate(sines)]
-        return [jnp.concatenate(pair) for pair in zip(negative, result, strict=True)]
+        odd = [jnp.split(part, [lmax - l])[1] for l, part in enumerate(sines)]
+        return [jnp.concatenate(pair) for pair in zip(odd, even, strict=True)]
 
 
 class _GridTables(NamedTuple):
@@ -225,16 +225,23 @@ def _pad_rows(x: Array, before: int, after: int) -> Array:
 def _to_rings(
     legendre: Float[np.ndarray, "m rings l"],
     around: Float[np.ndarray, "m half"],
-    x: Float[Array, "l m N channels"],
-) -> Float[Array, "half rings N channels"]:
-    rings = jnp.einsum("mrl,lmnc->mrnc", jnp.asarray(legendre, x.dtype), x)
-    return apply_rows(around.T, rings)
+    degrees: list[Float[Array, "m N channels"]],
+) -> Float[Array, "half_rings N channels"]:
+    """Values from components that are padded to the same orders in every degree."""
+    joint = jnp.stack(degrees, axis=1).reshape(*legendre.shape[::2], -1)
+    rings = jnp.asarray(legendre, joint.dtype) @ joint
+    # A single axis for all points: the compiler's loops over many short axes are slow.
+    return apply_rows(around.T, rings).reshape(-1, *degrees[0].shape[1:])
 
 
 def _from_rings(
     legendre: Float[np.ndarray, "m rings l"],
     around: Float[np.ndarray, "m half"],
-    values: Float[Array, "half rings N channels"],
-) -> Float[Array, "l m N channels"]:
-    orders = apply_rows(around, values)
-    return jnp.einsum("mrl,mrnc->lmnc", jnp.asarray(legendre, values.dtype), orders)
+    values: Float[Array, "half_rings N channels"],
+) -> list[Float[Array, "m N channels"]]:
+    """Components, padded likewise, from values."""
+    orders, rings, degrees = legendre.shape
+    by_order = apply_rows(around, values.reshape(around.shape[1], -1)).reshape(orders, rings, -1)
+    joint = jnp.asarray(legendre.transpose(0, 2, 1), values.dtype) @ by_order
+    parts = jnp.split(joint, degrees, axis=1)
+    return [part.reshape(orders, *values.shape[1:]) for part in parts]
