@@ -37,9 +37,11 @@ BROKEN = 1e-2  # at least, of a symmetry that is not respected
 PARITIES = {"even": (0,), "odd": (1,), "mixed": (0, 1)}
 
 products = cases("product", range(5), others_at=2)
+products_by_default = cases("product", range(5))
 products_of_high_degree = cases("product", [6])
 products_to_derive = cases("product", [1], others_at=2)
 convolutions = cases("convolution", range(5), others_at=2)
+convolutions_by_default = cases("convolution", range(5))
 convolutions_to_derive = cases("convolution", [1], others_at=2)
 
 
@@ -124,8 +126,8 @@ def test_product_keeps_the_variance(case):
             assert 0.2 < np.mean(np.sum(one.tensor**2, axis=(0, 1))) < 5.0
 
 
-@products
-def test_product_in_single_precision(case, check, record_property):
+@products_by_default
+def test_product_in_single_precision(case, record_property):
     single = [one for parts in product_results(case, "float32").values() for one in parts]
     found = error([one.plain for one in single], [one.plain for *_, one in results(case)])
     record_property("rounding", f"{found:.1e}")
@@ -259,7 +261,7 @@ def test_convolution_sums_couplings_over_the_neighbours(case, check):
     check("sum", error(run(inputs), expected), convolution.exact)
 
 
-@convolutions
+@convolutions_by_default
 def test_convolution_in_single_precision(case, record_property):
     inputs, _ = random_edges(case)
     single, double = (convolution_program(case, one)(inputs) for one in ("float32", "float64"))
