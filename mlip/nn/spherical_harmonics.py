@@ -47,7 +47,9 @@ def spherical_harmonics(
     return components
 
 
-def _legendre_derivatives(y: Float[Array, "..."], lmax: int) -> list[list[Float[Array, "..."]]]:
+def _legendre_derivatives(
+    y: Float[Array | np.ndarray, "..."], lmax: int
+) -> list[list[Float[Array, "..."]]]:
     """`[l][m]` = d^m P_l/dy^m by the three-term recursion in l at fixed m."""
     numpy = y.__array_namespace__()
     table: list[list[Float[Array, "..."]]] = [[] for _ in range(lmax + 1)]

@@ -19,6 +19,7 @@ from mlip.tensor_products.clebsch_gordan import (
     ClebschGordanSparse,
     ClebschGordanSparseSettings,
 )
+from mlip.tensor_products.cp import CPSettings, cp_convolution, cp_product
 from mlip.tensor_products.edgewise import EdgewiseConvolution, Weighting
 from mlip.tensor_products.gaunt import (
     GauntGrid,
@@ -145,6 +146,7 @@ OPERATORS: dict[str, Operator] = {
             product=_plain(PathShared),
             convolution=lambda settings, *degrees: PathSharedConvolution(*degrees),
         ),
+        Operator(CPSettings, product=cp_product, convolution=cp_convolution),
         Operator(
             SO2Settings,
             convolution=lambda settings, l1, l2, l3: SO2Convolution(l1, l2, l3, settings.mmax),
@@ -190,6 +192,7 @@ TensorProductSettings = Annotated[
     | ClebschGordanDenseSettings
     | ClebschGordanSparseSettings
     | PathSharedSettings
+    | CPSettings
     | SO2Settings
     | GauntFourierSettings
     | GauntQuadratureSettings
@@ -271,6 +274,9 @@ def family_members(family: str, role: str) -> list[Operator]:
     """
     able = [operator for operator in OPERATORS.values() if role in operator.roles]
     members = [operator for operator in able if (operator.family or operator.name) == family]
+    if role == "product" and any(operator.power for operator in members):
+        # A power of its own is another map than the one made of bilinear products.
+        members = [operator for operator in members if operator.power]
     if not members:
         families = sorted({operator.family or operator.name for operator in able})
         raise MlipError(

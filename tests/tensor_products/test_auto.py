@@ -2,12 +2,19 @@
 
 import numpy as np
 import pytest
+from flax import nnx
 
 from mlip.errors import MlipError
 from mlip.models import build_model, choose_operators
 from mlip.models.mace import MACEConfig
 from mlip.tensor_products.auto import Choice, GraphSize, choose_convolution, choose_power
-from mlip.tensor_products.registry import OPERATORS, AutoSettings, build_convolution, family_members
+from mlip.tensor_products.registry import (
+    OPERATORS,
+    AutoSettings,
+    build_convolution,
+    build_power,
+    family_members,
+)
 from tests.support.potentials import mace_config
 
 SIZE = GraphSize(nodes=6, blocks=8, width=2)
@@ -77,6 +84,11 @@ def test_a_model_gets_real_operators():
     assert silent == []
 
 
+def weight_shapes(module):
+    state = nnx.to_flat_state(nnx.state(module, nnx.Param))
+    return tuple((path, leaf.shape) for path, leaf in state)
+
+
 def test_members_of_a_family_take_the_same_weights():
     """Otherwise a choice between them would change the model."""
     degrees = (1, 2, 2)
@@ -87,6 +99,11 @@ def test_members_of_a_family_take_the_same_weights():
         ]
         shapes = {(one.num_weights, one.output_multiplicity, one.exact) for one in built}
         assert len(shapes) == 1, family
+        powers = [
+            build_power(operator.settings(), 1, 1, 2, 2, 2, rngs=nnx.Rngs(0), dtype=np.float64)
+            for operator in family_members(family, "product")
+        ]
+        assert len({weight_shapes(power) for power in powers}) == 1, family
 
 
 def test_an_unknown_family_is_refused():
@@ -95,8 +112,6 @@ def test_an_unknown_family_is_refused():
 
 
 def test_auto_itself_builds_nothing():
-    from flax import nnx
-
     with pytest.raises(MlipError, match="'auto' has not been replaced"):
         build_model(
             mace_config(product=AutoSettings()), rngs=nnx.Rngs(0), dtype=np.dtype("float64")
