@@ -41,4 +41,7 @@ def _structures(settings: EvaluateConfig) -> dict[str, list[Structure]]:
         dataset = load_dataset(settings.dataset)
         return {"valid": dataset.valid, **dataset.tests}
     assert settings.data is not None
-    return {name: read_frames(file, settings.keys) for name, file in settings.data.items()}
+    return {
+        name: read_frames(file, settings.keys, "keys.{label}")
+        for name, file in settings.data.items()
+    }

@@ -61,6 +61,9 @@ class DatasetSettings(Settings):
     isolated_atoms: str | None = Field(
         None, description=f"{FILE_HELP}: single atoms, for e0=isolated"
     )
+    isolated_energy_key: str | None = Field(
+        None, description="key of the energy in isolated_atoms; null: that of the data"
+    )
     e0: Literal["isolated", "least_squares"] | dict[str, float] = Field(
         "isolated",
         description="energy of each element's isolated atom: from single-atom frames, by least "
@@ -150,14 +153,19 @@ def load_dataset(settings: DatasetSettings) -> Dataset:
     )
 
 
-def read_frames(specification: str, keys: LabelKeys) -> list[Structure]:
+def read_frames(specification: str, keys: LabelKeys, option: str) -> list[Structure]:
     """The frames of `file.xyz`, or of its slice `file.xyz@start:stop`.
+
+    Args:
+        specification: the file or slice.
+        keys: names of the labels.
+        option: as in `read_extxyz`.
 
     Raises:
         MlipError: see `read_extxyz`.
     """
     name, window = _parse_slice(specification)
-    return read_extxyz(Path(name).expanduser(), keys=keys)[window]
+    return read_extxyz(Path(name).expanduser(), keys=keys, option=option)[window]
 
 
 def fingerprint(structures: Sequence[Structure]) -> str:
@@ -203,14 +211,20 @@ class _Files:
     def __init__(self, settings: DatasetSettings) -> None:
         self._root = settings.root.expanduser()
         self._keys = settings.keys
+        self._isolated_energy_key = settings.isolated_energy_key or settings.keys.energy
         self._read: dict[tuple[Path, LabelKeys], list[Structure]] = {}
 
-    def read(self, specification: str, keys: LabelKeys | None = None) -> list[Structure]:
-        """The frames of `file` or `file@start:stop`."""
+    def read(
+        self,
+        specification: str,
+        keys: LabelKeys | None = None,
+        option: str = "dataset.keys.{label}",
+    ) -> list[Structure]:
+        """The frames of `file` or `file@start:stop`; the rest as in `read_extxyz`."""
         name, window = _parse_slice(specification)
         source = (self._root / Path(name).expanduser(), keys or self._keys)
         if source not in self._read:
-            self._read[source] = read_extxyz(source[0], keys=source[1])
+            self._read[source] = read_extxyz(source[0], keys=source[1], option=option)
         return self._read[source][window]
 
     def molecules(self, specification: str, option: str) -> list[Structure]:
@@ -222,8 +236,8 @@ class _Files:
 
     def read_isolated(self, specification: str) -> list[Structure]:
         """Single atoms with their energies."""
-        keys = LabelKeys(energy=self._keys.energy, forces=None, stress=None)
-        found = self.read(specification, keys)
+        keys = LabelKeys(energy=self._isolated_energy_key, forces=None, stress=None)
+        found = self.read(specification, keys, "dataset.isolated_energy_key")
         for structure in found:
             if len(structure) != 1:
                 raise MlipError(

@@ -95,7 +95,7 @@ def test_contradictory_or_unknown_options_are_refused(waters_file, changes):
     [
         ({"train": "waters.xyz@a:b"}, "start:stop"),
         ({"train": "waters.xyz@0:2"}, "holds no frame to use"),
-        ({"train": "missing.xyz"}, "does not exist; check dataset.root"),
+        ({"train": "missing.xyz"}, "does not exist; check its name, and dataset.root"),
         ({"tests": {"valid": {"file": "waters.xyz"}}}, "another name"),
         ({"isolated_atoms": "waters.xyz"}, r"waters\.xyz#2: 3 atoms where an isolated atom"),
         ({"valid_count": 12}, "cannot hold out 12 of 12"),

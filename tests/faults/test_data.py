@@ -73,6 +73,18 @@ def test_label_under_an_unannounced_key(path):
     assert "dataset.keys.energy=REF_energy" in message
 
 
+def test_isolated_atoms_under_another_energy_key(path):
+    write(path, [water(seed, key="REF_energy") for seed in range(10)])
+    atoms = [Atoms([symbol], info={"E_atom": energy}) for symbol, energy in E0.items()]
+    write(path.with_name("atoms.xyz"), atoms)
+    options = {"keys": {"energy": "REF_energy"}, "isolated_atoms": "atoms.xyz", "e0": "isolated"}
+    message = refused(path, r"atoms\.xyz: none of the 2 frames has the energy key", **options)
+    assert "dataset.isolated_energy_key" in message
+    assert "dataset.keys" not in message
+    found = load(path, isolated_energy_key="E_atom", **options)
+    assert found.e0.values == {1: E0["H"], 8: E0["O"]}
+
+
 def test_no_labels_at_all(path):
     bare = [water(seed) for seed in range(3)]
     for atoms in bare:

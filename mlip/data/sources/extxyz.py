@@ -41,7 +41,9 @@ class LabelKeys(Settings):
     )
 
 
-def read_extxyz(path: Path | str, *, keys: LabelKeys | None = None) -> list[Structure]:
+def read_extxyz(
+    path: Path | str, *, keys: LabelKeys | None = None, option: str = "dataset.keys.{label}"
+) -> list[Structure]:
     """Read all frames of an extended XYZ file.
 
     Labels are taken from the frame's own arrays or from its calculator results, whichever holds
@@ -52,6 +54,8 @@ def read_extxyz(path: Path | str, *, keys: LabelKeys | None = None) -> list[Stru
     Args:
         path: file ending in .xyz or .extxyz.
         keys: names of the labels.
+        option: the user's option for the key of a label, for messages; null is suggested only for
+            one with `{label}` in it.
 
     Returns:
         the structures in file order, named `file.xyz#index`; a label that a frame lacks is None.
@@ -70,7 +74,7 @@ def read_extxyz(path: Path | str, *, keys: LabelKeys | None = None) -> list[Stru
         structures.append(_structure(atoms, keys, identifier))
     if not structures:
         raise MlipError(f"{path} is empty; expected extended XYZ frames.")
-    _require_keys(path, keys, present, len(structures))
+    _require_keys(path, keys, present, len(structures), option)
     return structures
 
 
@@ -81,7 +85,9 @@ def _frames(path: Path) -> Iterator[Atoms]:
     if path.suffix not in SUFFIXES:
         raise MlipError(f"{path}: expected a file ending in {' or '.join(SUFFIXES)}.")
     if not path.is_file():
-        raise MlipError(f"{path} does not exist; check dataset.root and the file's name.")
+        raise MlipError(
+            f"{path} does not exist; check its name, and dataset.root if it is part of one."
+        )
     try:
         contents = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -228,7 +234,9 @@ def _fixed_atoms(atoms: Atoms) -> np.ndarray | None:
     return fixed if fixed.any() else None
 
 
-def _require_keys(path: Path, keys: LabelKeys, present: Counter[str], frames: int) -> None:
+def _require_keys(
+    path: Path, keys: LabelKeys, present: Counter[str], frames: int, option: str
+) -> None:
     """Fail for a requested key that no frame has; the default stress key is optional."""
     optional = LabelKeys.model_fields["stress"].default
     for field in LabelKeys.model_fields:
@@ -237,11 +245,9 @@ def _require_keys(path: Path, keys: LabelKeys, present: Counter[str], frames: in
             continue
         listing = ", ".join(f"{name} ({count})" for name, count in sorted(present.items()))
         near = difflib.get_close_matches(key, present, n=1, cutoff=0.5)
-        hint = (
-            f"did you mean dataset.keys.{field}={near[0]}?"
-            if near
-            else (f"set dataset.keys.{field} to one of them, or to null if there is none.")
-        )
+        name = option.format(label=field)
+        or_none = ", or to null if there is none" if name != option else ""
+        hint = f"did you mean {name}={near[0]}?" if near else f"set {name} to one of them{or_none}."
         raise MlipError(
             f"{path}: none of the {frames} frames has the {field} key {key!r}; "
             f"keys present (frames): {listing or 'none'}; {hint}"
