@@ -77,12 +77,16 @@ def make_batches(
         precision: "float32" or "float64".
         seed: of the order of the data.
         e0: energies for elements that the data do not contain, eV.
+
+    Raises:
+        MlipError: if an element of the model has no E0, or see `Batches`.
     """
     from mlip.data.pipeline import Batches
     from mlip.data.statistics import compute_statistics
 
     elements = template.elements or dataset.elements  # type: ignore[attr-defined]
     energies = {**(e0 or {}), **dataset.e0.values}
+    _require_e0(elements, energies)
     common: dict[str, Any] = {
         "cutoff": template.cutoff,  # type: ignore[attr-defined]
         "elements": elements,
@@ -95,6 +99,18 @@ def make_batches(
     statistics = compute_statistics(dataset.train, train.neighbors, dataset.e0.values)
     config = _with_operators(complete(template, elements, statistics), train, precision)
     return Data(dataset, config, energies, train, valid)
+
+
+def _require_e0(elements: tuple[int, ...], e0: dict[int, float]) -> None:
+    from ase.data import chemical_symbols
+
+    missing = " ".join(chemical_symbols[number] for number in elements if number not in e0)
+    if missing:
+        raise MlipError(
+            f"model.elements names {missing}, for which there is no E0 since the training data do "
+            f"not contain it; leave {missing} out, add its isolated atom to "
+            "dataset.isolated_atoms, or give the energies of all elements with dataset.e0."
+        )
 
 
 def _with_operators(config: Settings, train: Batches, precision: str) -> Settings:

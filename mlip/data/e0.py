@@ -69,7 +69,7 @@ def make_e0(
     train: Sequence[Structure],
     isolated: Sequence[Structure],
 ) -> E0Table:
-    """Build the table for the elements of the training structures.
+    """Build the table for the elements of the training structures, and others that are given.
 
     Args:
         choice: "isolated", "least_squares", or eV by element symbol.
@@ -106,7 +106,10 @@ def _from_isolated(
     for atom in isolated:
         number = int(atom.numbers[0])
         if atom.energy is None:
-            raise MlipError(f"{atom.identifier}: an isolated atom without an energy.")
+            raise MlipError(
+                f"{atom.identifier}: an isolated atom without an energy; name the key with "
+                "dataset.keys.energy or dataset.isolated_energy_key."
+            )
         if abs(values.setdefault(number, atom.energy) - atom.energy) > AGREEMENT:
             raise MlipError(
                 f"{atom.identifier}: a second isolated {_symbols([number])} atom with "
@@ -121,7 +124,7 @@ def _from_isolated(
             "dataset.isolated_atoms, or use dataset.e0=least_squares."
         )
     files = sorted({atom.identifier.partition("#")[0] for atom in isolated})
-    return {number: values[number] for number in elements}, f"isolated atoms in {' '.join(files)}"
+    return dict(sorted(values.items())), f"isolated atoms in {' '.join(files)}"
 
 
 def _from_least_squares(
@@ -161,4 +164,4 @@ def _from_mapping(
         raise MlipError(
             f"dataset.e0 has no energy for {_symbols(missing)}, which the training data contain."
         )
-    return {number: values[number] for number in elements}, "the configuration"
+    return dict(sorted(values.items())), "the configuration"

@@ -73,6 +73,13 @@ class MACEConfig(Settings):
     scale: float = Field(1.0, gt=0, description="scale of the atomic energies, eV; from the data")
     shift: float = Field(0.0, description="shift of the atomic energies, eV; from the data")
 
+    @field_validator("elements")
+    @classmethod
+    def _ascend(cls, elements: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if elements and list(elements) != sorted(set(elements) & set(range(1, 119))):
+            raise ValueError("expected atomic numbers from 1 to 118, ascending, each once")
+        return elements
+
     @field_validator("convolution", "product")
     @classmethod
     def _plays_its_role(cls, operator: Settings, info: ValidationInfo) -> Settings:

@@ -41,7 +41,7 @@ def test_isolated_atoms_name_their_file():
 
 def test_the_configuration_wins_over_frames():
     table = make_e0({"H": -1.0, "C": -2.0, "O": -3.0, "Fe": -4.0}, MIXTURE, ISOLATED)
-    assert table.values == {1: -1.0, 6: -2.0, 8: -3.0}
+    assert table.values == {1: -1.0, 6: -2.0, 8: -3.0, 26: -4.0}  # iron is not in the data
     assert table.origin == "the configuration"
 
 

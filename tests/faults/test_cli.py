@@ -82,6 +82,21 @@ def test_a_loss_on_labels_that_are_not_there(train_words, tmp_path, capsys):
     assert not (tmp_path / "config.yaml").exists()
 
 
+def test_element_of_the_model_without_e0(train_words, tmp_path, capsys):
+    words = [*train_words, f"run.dir={tmp_path}", "+model.elements=[1,8,16]"]
+    message = failure(words, capsys)
+    assert "model.elements names S, for which there is no E0" in message
+    for wrong in ("[1,1,8]", "[8,1]", "[0,8]", "[1,8,119]"):
+        message = failure(["train", f"model.elements={wrong}", "--cfg"], capsys)
+        assert "atomic numbers from 1 to 118, ascending, each once" in message
+
+
+def test_label_key_of_evaluate(trained, data_folder, tmp_path, capsys):
+    words = ["evaluate", f"model={trained}/model.mlip", f"run.dir={tmp_path}"]
+    message = failure([*words, f"data={data_folder}/test.xyz", "keys.energy=energi"], capsys)
+    assert "did you mean keys.energy=energy?" in message
+
+
 def test_run_folder_that_cannot_be_made(train_words, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     message = failure([*train_words, f"run.dir={tmp_path}/file/run"], capsys)
