@@ -50,7 +50,7 @@ class GauntFourier(NodeProduct):
         output_lmax: highest degree of the result.
         method: `fft` or `direct`.
 
-    Source: Luo, Chen and Krishnapriyan, ICLR 2024, section 3.2.
+    Source: Luo, Chen and Krishnapriyan, ICLR 2024, arXiv:2401.10216.
     """
 
     def __init__(self, lmax1: int, lmax2: int, output_lmax: int, method: Method = "fft") -> None:
@@ -66,18 +66,15 @@ class GauntFourier(NodeProduct):
     def multiplies(self, paths: Paths = "even") -> int:
         """Conversions, and either n log₂ n for each of three real transforms or the convolution."""
         check_paths(self, paths)
-        orders1, orders2, orders3 = (
-            2 * self.lmax1 + 1,
-            2 * self.lmax2 + 1,
-            2 * self._reached_lmax + 1,
-        )
+        lmaxes = (self.lmax1, self.lmax2, self._reached_lmax)
+        orders1, orders2, orders3 = (2 * lmax + 1 for lmax in lmaxes)
         back = dim(self._reached_lmax) * (self.lmax1 + self.lmax2 + 1)
         if self.method == "direct":
             shifted = (self.lmax1 + self.lmax2 + 1) * orders2
             to_series = dim(self.lmax1) * shifted + dim(self.lmax2) * orders2
             product = orders1 * orders3 * (orders2**2 + shifted)
         else:
-            points = int(np.prod(_torus(self.lmax1, self.lmax2, self._reached_lmax)))
+            points = int(np.prod(_torus(*lmaxes)))
             to_series = dim(self.lmax1) * orders1 + dim(self.lmax2) * orders2
             product = int(points * (1 + 3 * log2(points)))
             back *= 2
@@ -90,7 +87,6 @@ class GauntFourier(NodeProduct):
         paths: Paths = "even",
     ) -> list[Float[Array, "*batch m copies_channels"]]:
         """Multiply channel by channel; see `NodeProduct`."""
-        check_paths(self, paths)
         multiply = _multiply_on_torus if self.method == "fft" else _convolve
         z = multiply(x, y, (self.lmax1, self.lmax2, self._reached_lmax))
         return split_degrees_first(z, self.copies(paths))

@@ -13,7 +13,6 @@ from jaxtyping import Array, Float
 
 from mlip.nn.irreps import coupling_paths, dim
 from mlip.settings import Settings
-from mlip.tensor_products.gaunt import components_first
 from mlip.tensor_products.gaunt_coefficients import squared_3j_at_zero
 from mlip.tensor_products.layout import merge_copies
 from mlip.tensor_products.poisson import GauntPoisson, tangent_derivatives
@@ -21,7 +20,6 @@ from mlip.tensor_products.protocol import NodeProduct, Paths, check_paths
 from mlip.tensor_products.sphere import (
     SphereField,
     antipodal_half,
-    apply_rows,
     split_rows,
 )
 
@@ -100,17 +98,17 @@ class VectorSignal(NodeProduct):
         paths: Paths = "even",
     ) -> list[Float[Array, "*batch m copies_channels"]]:
         """Multiply channel by channel; see `NodeProduct`."""
-        check_paths(self, paths)
         if paths == "odd":
             return self.bracket(x, y, "odd")
-        first, second = components_first(x), components_first(y)
+        shape = (*x.shape[:-2], x.shape[-1])
+        repeated = jnp.broadcast_to(y, (*y.shape[:-1], x.shape[-1]))
+        first, second = (jnp.moveaxis(z, -2, 0).reshape(z.shape[-2], -1) for z in (x, repeated))
         parts = [_scalar_products(first, second), *self._vectors(first, second)]
-        merged = [merge_copies(part) for part in parts]
-        return [part.reshape(*x.shape[:-2], *part.shape[1:]) for part in merged]
+        return [merge_copies(part.reshape(*part.shape[:2], *shape)) for part in parts]
 
     def _vectors(
-        self, x: Float[Array, "d1 N channels"], y: Float[Array, "d2 N channels"]
-    ) -> list[Float[Array, "copies m N channels"]]:
+        self, x: Float[Array, "d1 M"], y: Float[Array, "d2 M"]
+    ) -> list[Float[Array, "copies m M"]]:
         """Degrees 1.. of X ∇Y and of Y ∇X, the gradient of a constant left out."""
         normalization = _normalization(self.lmax1, self.lmax2, self.reached_lmax).tolist()
         copies = [
@@ -118,29 +116,28 @@ class VectorSignal(NodeProduct):
             for factors, pair in zip(normalization, ((x, y), (y, x)), strict=True)
             if self.reached_lmax > 0 and pair[1].shape[0] > 1
         ]
-        shape = (x.shape[1], x.shape[2])
         return [
             jnp.stack([parts[l] for parts in copies])
             if l <= self.reached_lmax
-            else jnp.zeros((0, 2 * l + 1, *shape), x.dtype)
+            else jnp.zeros((0, 2 * l + 1, x.shape[1]), x.dtype)
             for l in range(1, self.output_lmax + 1)
         ]
 
     def _readout(
-        self, scalar: Float[Array, "d1 N channels"], vector: Float[Array, "d2 N channels"]
-    ) -> list[Float[Array, "m N channels"]]:
+        self, scalar: Float[Array, "d1 M"], vector: Float[Array, "d2 M"]
+    ) -> list[Float[Array, "m M"]]:
         """∫ X ∇Y · ∇Y_lm dΩ of degrees 0..reached_lmax: the adjoint of taking a gradient."""
         degree = self.transform.degree
         even, odd = _times(self.transform.values(scalar), tangent_derivatives(vector, degree))
-        weights = jnp.asarray(2 * antipodal_half(degree).weights, scalar.dtype)[:, None, None]
-        result = jax.ShapeDtypeStruct((dim(self.reached_lmax), *even.shape[2:]), even.dtype)
+        weights = jnp.asarray(2 * antipodal_half(degree).weights, scalar.dtype)[:, None]
+        result = jax.ShapeDtypeStruct((dim(self.reached_lmax), even.shape[-1]), even.dtype)
         adjoint = jax.linear_transpose(lambda z: tangent_derivatives(z, degree), result)
         return split_rows(*adjoint((weights[None] * even, weights[None] * odd)))
 
 
 def _times(
-    scalar: SphereField, vector: tuple[Float[Array, "2 half N c"], Float[Array, "2 half N c"]]
-) -> tuple[Float[Array, "2 half N channels"], Float[Array, "2 half N channels"]]:
+    scalar: SphereField, vector: tuple[Float[Array, "2 half M"], Float[Array, "2 half M"]]
+) -> tuple[Float[Array, "2 half M"], Float[Array, "2 half M"]]:
     """A function times a vector field, both in parts of even and of odd degrees."""
     even, odd = (scalar.even[None] * part for part in vector)
     if scalar.odd is None:
@@ -149,13 +146,13 @@ def _times(
 
 
 def _scalar_products(
-    x: Float[Array, "d1 N channels"], y: Float[Array, "d2 N channels"]
-) -> Float[Array, "copies 1 N channels"]:
+    x: Float[Array, "d1 M"], y: Float[Array, "d2 M"]
+) -> Float[Array, "copies 1 M"]:
     """x_l · y_l / √(2l+1) for each degree that both have."""
     products = x[: y.shape[0]] * y[: x.shape[0]]
     degrees = np.arange(isqrt(len(products)))
     table = np.repeat(np.diag(1 / np.sqrt(2 * degrees + 1)), 2 * degrees + 1, axis=1)
-    return apply_rows(table, products)[:, None]
+    return (jnp.asarray(table, x.dtype) @ products)[:, None]
 
 
 @cache
