@@ -246,12 +246,18 @@ def messages(convolution, features, vectors, weights):
 
 @cache
 def convolution_program(case, precision="float64"):
-    """From `Edges` to one array (N, 2l + 1, copies, C) for each degree."""
+    """From `Edges` to one array (N, 2l + 1, copies, C) for each degree.
+
+    The harmonics are no part of the program, which keeps it small.
+    """
     convolution = the_convolution(case)
-    program = jax.jit(lambda *arrays: messages(convolution, *arrays))
+    program = jax.jit(lambda x, y, w: convolution(x, list(y), w, graph()))
 
     def run(inputs):
-        parts = program(*(jnp.asarray(array, precision) for array in inputs))
+        lengths = np.linalg.norm(inputs.vectors, axis=-1, keepdims=True)
+        y = harmonics((inputs.vectors / lengths).reshape(-1, 3), case.degree).T
+        arrays = inputs.features, y.reshape(-1, *MASK.shape), inputs.weights
+        parts = program(*(jnp.asarray(array, precision) for array in arrays))
         assert all(part.dtype == jnp.dtype(precision) for part in parts)
         copies = convolution.output_multiplicity
         shapes = [(NODES, 2 * l + 1, n, inputs.features.shape[2]) for l, n in enumerate(copies)]
