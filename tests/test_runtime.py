@@ -93,10 +93,12 @@ from mlip import runtime
 runtime.prepare()
 f = jax.jit(lambda x: jnp.sum((jnp.sin(x) @ x) @ jnp.cos(x)))
 x = jnp.ones((2000, 2000), jnp.float32)
-for _ in range(3):
+faults = []
+for _ in range(8):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     f(x).block_until_ready()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(faults))
 """
 
 
