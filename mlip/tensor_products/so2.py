@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from math import sqrt
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -15,7 +14,8 @@ from pydantic import Field
 
 from mlip.errors import MlipError
 from mlip.graph import Graph
-from mlip.nn.wigner import edge_frame
+from mlip.nn.linear import split_degrees
+from mlip.nn.wigner import edge_frame, row_orders
 from mlip.settings import Settings
 from mlip.tensor_products.edgewise import sum_blocks
 from mlip.tensor_products.protocol import Convolution
@@ -105,19 +105,17 @@ class SO2Convolution(Convolution):
     ) -> list[Float[Array, "N m channels"]]:
         """Messages summed over the neighbours of each atom; see `Convolution`."""
         frame = self._frame(harmonics)
-        senders = jnp.split(
-            features[graph.senders], [(l + 1) ** 2 for l in range(self.input_lmax)], axis=2
-        )
+        # Split before the gather: a part of every edge would have to be copied out otherwise.
+        senders = [part[graph.senders] for part in split_degrees(features)]  # (B, W, 2 l1+1, C)
         rotated = [rotation @ x for rotation, x in zip(frame, senders, strict=False)]
-        per_pair = self._split_weights(weights)
+        weight_of = self._split_weights(weights)
         outputs = []
         for l3 in range(self.output_lmax + 1):
-            terms = [
-                _weighted(per_pair[l3, l1], x, 2 * self._order(l3) + 1)
-                for l1, x in enumerate(rotated)
+            rows = [
+                reduce(jnp.add, [weight * rotated[l1][:, :, row] for l1, weight in terms])
+                for row, terms in enumerate(self._terms(l3, weight_of))
             ]
-            scaled = frame[l3] * self._norms(l3, frame[l3].dtype)
-            outputs.append(_rotate_back(scaled, reduce(jnp.add, terms)))
+            outputs.append(_rotate_back(frame[l3], self._norms(l3), jnp.stack(rows, axis=2)))
         return [sum_blocks(part, graph) for part in outputs]
 
     def _frame(self, harmonics: Sequence[Float[Array, "B W"]]) -> list[Float[Array, "B W rows m"]]:
@@ -129,35 +127,34 @@ class SO2Convolution(Convolution):
 
     def _split_weights(
         self, weights: Float[Array, "B W weights_channels"]
-    ) -> dict[tuple[int, int], Float[Array, "B W orders channels"]]:
-        ends = np.cumsum([self._order(*pair) + 1 for pair in self._pairs])[:-1]
-        by_weight = weights.reshape(*weights.shape[:2], self.num_weights, -1)
-        parts = jnp.split(by_weight, ends.tolist(), axis=2)
-        return dict(zip(self._pairs, parts, strict=True))
+    ) -> dict[tuple[int, int, int], Float[Array, "B W channels"]]:
+        """The weights by (l3, l1, m)."""
+        keys = [(*pair, m) for pair in self._pairs for m in range(self._order(*pair) + 1)]
+        # Split, not sliced: the derivative of a split is one concatenation.
+        return dict(zip(keys, jnp.split(weights, len(keys), axis=-1), strict=True))
 
-    def _norms(self, l3: int, dtype: jnp.dtype) -> Float[Array, "1 1 rows 1"]:
-        """The norms n of the rows of the frame."""
-        rows = 2 * self._order(l3) + 1
-        order = (np.arange(rows) + 1) // 2
-        terms = np.sum(np.arange(self.input_lmax + 1)[:, None] >= order, axis=0)
-        norms = np.sqrt((2 * l3 + 1) / (rows * terms))
-        return jnp.asarray(norms.reshape(1, 1, -1, 1), dtype)
+    def _terms(
+        self, l3: int, weight_of: Mapping[tuple[int, int, int], Float[Array, "B W channels"]]
+    ) -> list[list[tuple[int, Float[Array, "B W channels"]]]]:
+        """For each row of the frame of l3 the degrees l1 that have it, and their weights."""
+        return [
+            [(l1, weight_of[l3, l1, abs(m)]) for l1 in range(abs(m), self.input_lmax + 1)]
+            for m in row_orders(self._order(l3))
+        ]
 
-
-def _weighted(
-    weights: Float[Array, "B W orders channels"], x: Float[Array, "B W rows_in channels"], rows: int
-) -> Float[Array, "B W rows channels"]:
-    """Weight the rows ±m that input and output share; zero for the other rows of the output."""
-    orders = weights.shape[2]
-    doubled = jnp.repeat(weights, 2, axis=2)[:, :, 1:]  # rows 0, 1, −1, 2, −2, …
-    shared = doubled * x[:, :, : 2 * orders - 1]
-    return jnp.pad(shared, ((0, 0), (0, 0), (0, rows - shared.shape[2]), (0, 0)))
+    def _norms(self, l3: int) -> np.ndarray:
+        """The norms n of the rows of the frame of l3."""
+        orders = np.abs(row_orders(self._order(l3)))
+        return np.sqrt((2 * l3 + 1) / (orders.size * (self.input_lmax + 1 - orders)))
 
 
 def _rotate_back(
-    frame: Float[Array, "B W rows m"], y: Float[Array, "B W rows channels"]
+    frame: Float[Array, "B W rows m"],
+    norms: Float[np.ndarray, "rows"],
+    y: Float[Array, "B W rows channels"],
 ) -> Float[Array, "B m channels"]:
-    """Σ over edges of a block of Dᵀ y: one matrix product for each block."""
-    blocks = frame.shape[0]
-    left = frame.reshape(blocks, -1, frame.shape[-1])
-    return jax.lax.batch_matmul(jnp.swapaxes(left, 1, 2), y.reshape(blocks, -1, y.shape[-1]))
+    """Σ over edges of a block of Dᵀ n y: one matrix product for each block."""
+    blocks, channels = y.shape[0], y.shape[-1]
+    # The norms come after the transposition, which would else become a slow flag of the product.
+    transposed = jnp.transpose(frame, (0, 3, 1, 2)) * jnp.asarray(norms, y.dtype)[None, None, None]
+    return transposed.reshape(blocks, frame.shape[-1], -1) @ y.reshape(blocks, -1, channels)
