@@ -237,22 +237,20 @@ def test_convolution_sums_couplings_over_the_neighbours(case, check):
     basis = np.broadcast_to(np.eye(d, channels), (NODES, d, channels))
     plain = edges(degree, convolution.num_weights).weights * ALONE[..., None]
     alone = run(inputs._replace(features=basis, weights=plain))
-    directions = inputs.vectors / np.linalg.norm(inputs.vectors, axis=-1, keepdims=True)
     parities = (0,) if convolution.mirrors else (0, 1)
     sender_features = inputs.features[senders()]  # (B, W, d, C)
     residual, expected = [], []
     for l3, part in enumerate(alone):
         total = np.zeros_like(part)
         for l1 in range(degree + 1):
-            own = edge_couplings(directions[ALONE], l1, l3, parities)
+            every = edge_couplings(l1, l3, parities)
             found = np.moveaxis(part[..., degree_slice(l1)], 2, 3)  # (N, m3, m1, copies)
-            table = own.reshape(len(own), -1).T
+            table = every[:, ALONE].reshape(len(every), -1).T
             target = found.reshape(table.shape[0], -1)
             coefficients = np.linalg.lstsq(table, target, rcond=None)[0]
             residual.append(target - table @ coefficients)
-            every = edge_couplings(directions[MASK], l1, l3, parities)
             x = sender_features[MASK][:, degree_slice(l1)]
-            message = np.einsum("lp,lema,eac->empc", coefficients, every, x, optimize=True)
+            message = np.einsum("lp,lema,eac->empc", coefficients, every[:, MASK], x, optimize=True)
             np.add.at(total, RECEIVERS[np.nonzero(MASK)[0]], message)
         expected.append(total * factor)
     largest = max(np.abs(part).max(initial=0.0) for part in alone)
