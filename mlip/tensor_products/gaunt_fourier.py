@@ -152,7 +152,7 @@ class _Conversion(NamedTuple):
         self, x: Float[Array, "*batch d channels"]
     ) -> Float[Array, "*batch channels k u"]:
         """Fourier coefficients of functions given in harmonics."""
-        rows = jnp.moveaxis(x, -2, 0)[self.component]
+        rows = jnp.moveaxis(x, -2, 0)[self.component.astype(np.int32)]  # right with x64 or without
         series = jnp.einsum("kl...,klu->k...u", rows, jnp.asarray(self.table, x.dtype))
         return jnp.moveaxis(series, 0, -2)
 
@@ -163,7 +163,7 @@ class _Conversion(NamedTuple):
         table = jnp.asarray(self.table, series.dtype)
         rows = jnp.einsum("...ku,klu->kl...", series, table)
         used = np.any(self.table, axis=-1)
-        position = np.zeros(np.count_nonzero(used), int)
+        position = np.zeros(np.count_nonzero(used), np.int32)
         position[self.component[used]] = np.flatnonzero(used)
         return rows.reshape(-1, *rows.shape[2:])[position]
 
