@@ -122,7 +122,7 @@ def factors(degree):
 
 
 class ProductResult(NamedTuple):
-    """Of one degree: coefficients (d, d, 2l + 1, copies), random pairs (SAMPLES, 2l + 1, copies)."""
+    """One degree: coefficients (d, d, 2l + 1, copies), random pairs (SAMPLES, 2l + 1, copies)."""
 
     tensor: np.ndarray
     plain: np.ndarray
