@@ -153,7 +153,7 @@ def _front_panels(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
     for mode in MODES:
         some = [row for s in chosen if s.mode == mode for row in groups[s]]
         degrees = sorted({row.degree for row in some})
-        for degree in sorted({degrees[(len(degrees) - 1) // 2], degrees[-1]}):
+        for degree in sorted({*degrees[(len(degrees) - 1) // 2 :][:1], *degrees[-1:]}):
             title = f"{TITLES[task]}, {MODES[mode]}, L = {degree}"
             yield title, [row for row in some if row.degree == degree]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from mlip.benchmark.figures import pareto_front, write_figures
+from mlip.benchmark.figures import pareto_front, plot_fronts, write_figures
 from mlip.benchmark.records import Row
 from mlip.benchmark.summary import main_sections, sections, summary_table, write_summary
 
@@ -87,6 +87,12 @@ def test_front_is_what_nobody_beats(rows):
         made_up("d", 1, 3.0, 9),
     ]
     assert [row.operator for row in pareto_front(some)] == ["a", "b"]
+
+
+def test_a_figure_of_the_first_comparison_alone(tmp_path):
+    path = tmp_path / "front.png"
+    style = {"a": ("#000000", "o", "-")}
+    assert plot_fronts(path, [made_up("a", 1, 1.0, 5)], style).stat().st_size > 10_000
 
 
 def test_figures_are_drawn(rows, tmp_path):
