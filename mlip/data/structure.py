@@ -31,6 +31,7 @@ class Structure:
         weight: weight of the whole structure in the loss.
         identifier: where it comes from, for messages: `train.xyz#12`.
         group: `config_type` of the frame, or the empty string.
+        tags: of catalysis data, shape (n,): 0 below the surface, 1 surface, 2 adsorbate.
     """
 
     numbers: np.ndarray
@@ -46,6 +47,7 @@ class Structure:
     weight: float = 1.0
     identifier: str = "structure"
     group: str = ""
+    tags: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.numbers) == 0:
