@@ -81,7 +81,7 @@ def graph_arrays(
     elements: Sequence[int],
     shape: BatchShape,
     dtype: np.dtype | type = np.float32,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """Pack structures into the arrays of one padded graph, by the names of `Graph`'s attributes.
 
     Positions are stored relative to each structure's centroid, taken in float64, so that single
@@ -141,7 +141,7 @@ def label_arrays(
     dtype: np.dtype | type = np.float32,
     *,
     mask_fixed: bool = False,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """The labels of a batch, by the names of `Labels`' attributes.
 
     E0 is subtracted in float64 before the cast.

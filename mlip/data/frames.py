@@ -121,9 +121,11 @@ class Frames(Sequence[Structure]):
         raise BadRecordError(error.name, error.fault + hint) from error
 
     def sample(self, count: int) -> Read:
-        """Frames drawn at random, always the same ones; all of them if there are no more."""
+        """Frames drawn at random, always the same ones, none twice; all if there are no more."""
         places = np.arange(min(count, len(self)))
-        return self.read(np.sort(shuffled(places, len(self), [SAMPLE_KEY])))
+        positions = np.sort(shuffled(places, len(self), [SAMPLE_KEY]))
+        _, first = np.unique(self.locate(positions), axis=1, return_index=True)
+        return self.read(positions[np.sort(first)])
 
     def chunks(self, size: int) -> Iterator[Read]:
         """All frames of the first epoch in random order, always the same one."""

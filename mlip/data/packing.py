@@ -149,9 +149,7 @@ def members(table: np.ndarray) -> list[np.ndarray]:
     return [row[row >= 0] for row in table]
 
 
-def pack_window(
-    sizes: Sizes, num_batches: int, generator: np.random.Generator
-) -> list[np.ndarray]:
+def pack_window(sizes: Sizes, num_batches: int, generator: np.random.Generator) -> list[np.ndarray]:
     """Pack the structures of a window of a stream into nearly equal batches, drawn at random.
 
     Args:

@@ -103,9 +103,7 @@ class Batches:
         self._strata = packing.stratify(self._sizes, -(-len(structures) // batch_size))
         self._fixed = packing.arrange(self._strata, self._sizes)
         if shapes is None:
-            shapes = choose_shapes(
-                self._strata, self._sizes, self._fixed, width, shuffle=shuffle
-            )
+            shapes = choose_shapes(self._strata, self._sizes, self._fixed, width, shuffle=shuffle)
         self.shapes = list(shapes)
         for batch in packing.members(self._fixed):
             smallest_fitting(batch, self._sizes, self.shapes)  # raises if too large
@@ -155,9 +153,7 @@ class Batches:
         shape = smallest_fitting(indices, self._sizes, self.shapes)
         return Batch(
             collate(structures, neighbors, self._elements, shape, self._dtype),
-            collate_labels(
-                structures, self._e0, shape, self._dtype, mask_fixed=self._mask_fixed
-            ),
+            collate_labels(structures, self._e0, shape, self._dtype, mask_fixed=self._mask_fixed),
             [structure.identifier for structure in structures],
             indices,
         )

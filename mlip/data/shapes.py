@@ -113,11 +113,12 @@ def choose_window_shapes(
         The shapes, and the padding they cost in the windows drawn.
     """
     generator = np.random.default_rng(0)
+    num_batches = -(-window // batch_size)
     batches = []
     for _ in range(TRIAL_WINDOWS):
         drawn = generator.integers(len(sample.atoms), size=window)
         sizes = Sizes(*(values[drawn] for values in sample))
-        batches += [drawn[batch] for batch in pack_window(sizes, -(-window // batch_size), generator)]
+        batches += [drawn[batch] for batch in pack_window(sizes, num_batches, generator)]
     weights = weights_of(sample)
     totals = np.array([weights[batch].sum(axis=0) for batch in batches])
     make_shape = _ShapeMaker(sample, batch_size, width)
@@ -145,12 +146,13 @@ def shape_of_batch(batch: np.ndarray, sizes: Sizes, shapes: Sequence[BatchShape]
 
 def padding(batches: Sequence[np.ndarray], sizes: Sizes, shapes: Sequence[BatchShape]) -> Padding:
     """Share of padding in these batches."""
-    everything = np.concatenate(batches)
+    members = np.concatenate(batches)
     chosen = [smallest_fitting(batch, sizes, shapes) for batch in batches]
+    slots = max(1, sum(shape.blocks * shape.width for shape in chosen))
     return Padding(
-        edges=1 - int(sizes.edges[everything].sum()) / max(1, sum(s.blocks * s.width for s in chosen)),
-        atoms=1 - int(sizes.atoms[everything].sum()) / sum(s.nodes for s in chosen),
-        structures=1 - len(everything) / sum(s.graphs for s in chosen),
+        edges=1 - int(sizes.edges[members].sum()) / slots,
+        atoms=1 - int(sizes.atoms[members].sum()) / sum(shape.nodes for shape in chosen),
+        structures=1 - len(members) / sum(shape.graphs for shape in chosen),
     )
 
 

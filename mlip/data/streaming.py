@@ -9,13 +9,12 @@ from contextlib import closing
 import numpy as np
 
 from mlip.data import packing
-from mlip.data.collate import BatchShape
 from mlip.data.frames import Frames
 from mlip.data.neighbors import neighbor_list
 from mlip.data.pipeline import Batch
 from mlip.data.shapes import choose_width, choose_window_shapes
 from mlip.data.structure import Structure
-from mlip.data.windows import BATCHES_PER_WINDOW, HostBatch, Shard, Windows
+from mlip.data.windows import BATCHES_PER_WINDOW, WHOLE, HostBatch, Shard, Windows
 from mlip.data.worker_pool import from_workers
 from mlip.errors import MlipError
 
@@ -68,7 +67,7 @@ class StreamedBatches:
         shuffle: bool = True,
         mask_fixed: bool = False,
         workers: int | None = None,
-        shard: Shard = Shard(),  # noqa: B008  (immutable)
+        shard: Shard = WHOLE,
     ) -> None:
         if batch_size % shard.count:
             raise MlipError(

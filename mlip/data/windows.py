@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import NamedTuple
+from itertools import count as count_from
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mlip.data import packing
-from mlip.data.collate import BatchShape, graph_arrays, label_arrays
+from mlip.data.collate import BatchShape, graph_arrays, label_arrays, species_index
 from mlip.data.frames import Frames
 from mlip.data.neighbors import NeighborList, neighbor_list
 from mlip.data.shapes import shape_of_batch
@@ -20,7 +20,10 @@ from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
 BATCHES_PER_WINDOW = 32
-ORDER_KEY, PACKING_KEY = 1, 2  # so that the order of an epoch and the packing have nothing in common
+ORDER_KEY, PACKING_KEY = (
+    1,
+    2,
+)  # so that the order of an epoch and the packing have nothing in common
 
 
 class Job(NamedTuple):
@@ -48,14 +51,15 @@ class HostBatch(NamedTuple):
         skipped: faults of the records that the window lacks, with its first batch.
     """
 
-    graph: dict[str, np.ndarray]
-    labels: dict[str, np.ndarray]
+    graph: dict[str, Any]
+    labels: dict[str, Any]
     identifiers: list[str]
     indices: np.ndarray
     skipped: tuple[str, ...]
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """The share of one of several processes that train together.
 
     Attributes:
@@ -65,6 +69,9 @@ class Shard(NamedTuple):
 
     index: int = 0
     count: int = 1
+
+
+WHOLE = Shard()
 
 
 class _Window(NamedTuple):
@@ -109,7 +116,7 @@ class Windows:
     shapes: tuple[BatchShape, ...]
     seed: int
     shuffle: bool
-    shard: Shard = Shard()
+    shard: Shard = WHOLE
     mask_fixed: bool = False
     batches_per_window: int = BATCHES_PER_WINDOW
 
@@ -126,7 +133,7 @@ class Windows:
     def jobs(self, epoch: int, batch: int, *, endless: bool) -> Iterator[Job]:
         """The windows from a position on, to the end of the epoch or for ever."""
         window, first = divmod(batch, self.batches_per_window)
-        for current in count(epoch):
+        for current in count_from(epoch):
             for number in range(window, -(-self.num_batches // self.batches_per_window)):
                 yield Job(current, number, first)
                 first = 0
@@ -154,11 +161,11 @@ class Windows:
         size = self.batch_size * self.batches_per_window
         start = job.window * size
         places = np.arange(start, min(start + size, len(self.frames)))
-        index, shares = self.shard
-        if shares > 1:
+        index, count = self.shard.index, self.shard.count
+        if count > 1:
             # A share has at least one frame for each batch, if need be of another share.
-            needed = max(len(places[index::shares]), self.batches_in(job.window))
-            places = places[(index + shares * np.arange(needed)) % len(places)]
+            needed = max(len(places[index::count]), self.batches_in(job.window))
+            places = places[(index + count * np.arange(needed)) % len(places)]
         return shuffled(places, len(self.frames), [ORDER_KEY, *self._key(job.epoch)])
 
     def _key(self, epoch: int) -> Sequence[int]:
@@ -169,6 +176,7 @@ class Windows:
         read = self.frames.read(self.positions(job), job.epoch if self.shuffle else 0)
         faults, neighbors, usable = list(read.faults), [], []
         for index, structure in enumerate(read.structures):
+            self._require_elements(structure)
             try:
                 neighbors.append(neighbor_list(structure, self.cutoff))
                 usable.append(index)
@@ -190,6 +198,15 @@ class Windows:
             read.positions[chosen],
             faults,
         )
+
+    def _require_elements(self, structure: Structure) -> None:
+        try:
+            species_index(structure, self.elements)
+        except MlipError as error:
+            raise MlipError(
+                f"{error} The elements of streamed data are those of a sample and those with an "
+                "E0: name them all in dataset.e0 or dataset.isolated_atoms."
+            ) from error
 
     def _collate(
         self, window: _Window, batch: np.ndarray, sizes: packing.Sizes, skipped: tuple[str, ...]

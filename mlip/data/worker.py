@@ -14,8 +14,9 @@ import signal
 import sys
 import threading
 import traceback
+from dataclasses import dataclass
 from itertools import islice
-from typing import IO, NamedTuple
+from typing import IO
 
 from mlip.data.windows import HostBatch, Windows
 from mlip.errors import MlipError
@@ -23,7 +24,8 @@ from mlip.errors import MlipError
 NICENESS = 10  # the training step comes first
 
 
-class Task(NamedTuple):
+@dataclass(frozen=True)
+class Task:
     """What a worker does.
 
     Attributes:
