@@ -129,7 +129,14 @@ class AseDatabaseSource(Source):
         row = self._row(index)
         with decoding(name):
             structure = _bare_structure(row, self._length, name)
-            labels = read_labels(self._values(row), self._keys, structure, name)
+            labels = read_labels(
+                self._values(row),
+                self._keys,
+                name,
+                len(structure),
+                structure.cell,
+                structure.pbc,
+            )
             if labels["energy"] is not None:
                 labels["energy"] += self._shift(structure.numbers)
             return replace(structure, **labels)

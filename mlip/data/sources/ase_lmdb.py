@@ -8,7 +8,6 @@ import zlib
 from collections import ChainMap
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -178,18 +177,18 @@ def _structure(row: dict[str, Any], keys: LabelKeys, name: str) -> Structure:
     cell = np.asarray(_plain(row.get("cell", np.zeros((3, 3)))), np.float64)
     tags = row.get("tags")
     values = ChainMap(row, _extra(row))
-    structure = Structure(
+    labels = {key: _plain(values.get(key)) for key in _wanted(keys)}
+    return Structure(
         numbers=numbers,
         positions=np.asarray(_plain(row["positions"]), np.float64),
         cell=cell if pbc.any() else np.zeros((3, 3)),
         pbc=pbc,
+        **read_labels(labels, keys, name, len(numbers), cell, pbc),
         charge=float(values.get("charge") or 0.0),
         fixed=_fixed(row.get("constraints"), len(numbers)),
         tags=None if tags is None else np.asarray(_plain(tags), np.int32),
         identifier=name,
     )
-    wanted = {key: _plain(values.get(key)) for key in _wanted(keys)}
-    return replace(structure, **read_labels(wanted, keys, structure, name))
 
 
 def _wanted(keys: LabelKeys) -> list[str]:

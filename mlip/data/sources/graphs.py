@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -152,7 +151,7 @@ def graph_count(file: LmdbFile) -> int:
         MlipError: if its keys are not 0, 1, 2, …, or its `length` is not theirs.
     """
     if file.get(b"0") is None:
-        first = next(iter(file.keys()))
+        first = next(iter(file))
         raise MlipError(
             f"{file.path}: the first key is {first[:20]!r}, expected the keys 0, 1, 2, … of "
             "pickled graphs; name its format with the option format."
@@ -185,36 +184,33 @@ def _graph_fields(graph: Any, name: str) -> Mapping[str, Any]:
 
 
 def _num_atoms(fields: Mapping[str, Any]) -> int:
-    return (
-        int(np.shape(fields["pos"])[0])
-        if fields.get("natoms") is None
-        else int(np.asarray(fields["natoms"]).squeeze())
-    )
+    natoms = fields.get("natoms")
+    return len(fields["pos"].numpy()) if natoms is None else int(np.asarray(natoms).squeeze())
 
 
 def _structure(fields: Mapping[str, Any], keys: LabelKeys, name: str) -> Structure:
-    numbers = np.asarray(fields["atomic_numbers"]).ravel()
+    numbers = np.asarray(fields["atomic_numbers"], np.int32).ravel()
     cell, pbc = _cell(fields)
-    structure = Structure(
-        numbers=numbers.astype(np.int32),
-        positions=np.asarray(fields["pos"]).astype(np.float64),
+    values = dict(fields)
+    for new, old in OLD_NAMES.items():
+        values.setdefault(new, values.get(old))
+    return Structure(
+        numbers=numbers,
+        positions=np.asarray(fields["pos"], np.float64),
         cell=cell,
         pbc=pbc,
+        **read_labels(values, keys, name, len(numbers), cell, pbc),
         fixed=_per_atom(fields, "fixed", bool, len(numbers), name),
         tags=_per_atom(fields, "tags", np.int32, len(numbers), name),
         identifier=name,
     )
-    values = dict(fields)
-    for new, old in OLD_NAMES.items():
-        values.setdefault(new, values.get(old))
-    return replace(structure, **read_labels(values, keys, structure, name))
 
 
 def _cell(fields: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     cell = fields.get("cell")
     matrix = np.zeros((3, 3)) if cell is None else np.asarray(cell, np.float64).reshape(3, 3)
     periodic = fields.get("pbc")
-    pbc = matrix.any(axis=1) if periodic is None else np.asarray(periodic, bool).reshape(3)
+    pbc = np.asarray(matrix.any(axis=1) if periodic is None else periodic, bool).reshape(3)
     return (matrix if pbc.any() else np.zeros((3, 3))), pbc
 
 
@@ -223,7 +219,7 @@ def _per_atom(
 ) -> np.ndarray | None:
     if fields.get(field) is None:
         return None
-    array = np.asarray(fields[field]).astype(dtype).ravel()
+    array: np.ndarray = np.asarray(fields[field]).astype(dtype).ravel()
     if len(array) != count:
         raise BadRecordError(name, f"{len(array)} entries in {field} for {count} atoms.")
     return array

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -106,10 +105,7 @@ class Hdf5Source(Source):
         name = self.identifier(index)
         group = self._group(index)
         with decoding(name):
-            structure = _bare_structure(group, name)
-            return replace(
-                structure, **read_labels(_values(group, self._keys), self._keys, structure, name)
-            )
+            return _structure(group, self._keys, name)
 
 
 def _open(path: Path) -> h5py.File:
@@ -135,15 +131,18 @@ def _value(group: h5py.Group, key: str) -> Any:
     return None if isinstance(value, bytes) and value == NONE else value
 
 
-def _bare_structure(group: h5py.Group, name: str) -> Structure:
-    periodic, cell = _value(group, "pbc"), _value(group, "cell")
+def _structure(group: h5py.Group, keys: LabelKeys, name: str) -> Structure:
+    numbers = np.asarray(group["atomic_numbers"], np.int32)
+    periodic, box = _value(group, "pbc"), _value(group, "cell")
     pbc = np.zeros(3, bool) if periodic is None else np.asarray(periodic, bool)
+    cell = np.asarray(box, np.float64) if pbc.any() else np.zeros((3, 3))
     weight, kind = _value(group, "weight"), _value(group, "config_type")
     return Structure(
-        numbers=np.asarray(group["atomic_numbers"], np.int32),
+        numbers=numbers,
         positions=np.asarray(group["positions"], np.float64),
-        cell=np.asarray(cell, np.float64) if pbc.any() else np.zeros((3, 3)),
+        cell=cell,
         pbc=pbc,
+        **read_labels(_values(group, keys), keys, name, len(numbers), cell, pbc),
         weight=1.0 if weight is None else float(weight),
         identifier=name,
         group="" if kind in (None, b"Default") else kind.decode(),

@@ -58,7 +58,7 @@ def structure_from_atoms(atoms: Atoms, keys: LabelKeys, name: str) -> Structure:
     structure = Structure.from_atoms(atoms, name)
     return replace(
         structure,
-        **read_labels(label_values(atoms), keys, structure, name),
+        **read_labels(label_values(atoms), keys, name, len(atoms), structure.cell, structure.pbc),
         fixed=fixed_mask(atoms.constraints, len(atoms)),
         tags=np.asarray(atoms.arrays["tags"], np.int32) if "tags" in atoms.arrays else None,
         group=str(atoms.info.get("config_type", "")),
@@ -71,7 +71,12 @@ def label_values(atoms: Atoms) -> Mapping[str, Any]:
 
 
 def read_labels(
-    values: Mapping[str, Any], keys: LabelKeys, structure: Structure, name: str
+    values: Mapping[str, Any],
+    keys: LabelKeys,
+    name: str,
+    count: int,
+    cell: np.ndarray,
+    pbc: np.ndarray,
 ) -> dict[str, Any]:
     """The labels among the values of a record, in eV and Å: energy, forces, stress.
 
@@ -81,8 +86,10 @@ def read_labels(
     Args:
         values: by key.
         keys: names of the labels; one that is not among the values gives None.
-        structure: whose labels they are.
         name: of the record.
+        count: of the atoms.
+        cell: lattice vectors, Å, shape (3, 3).
+        pbc: periodicity along each, shape (3,).
 
     Raises:
         BadRecordError: for a label that is not finite or has a wrong shape.
@@ -90,8 +97,8 @@ def read_labels(
     energy = _label(values, keys.energy, (), name)
     return {
         "energy": None if energy is None else float(energy),
-        "forces": _label(values, keys.forces, (len(structure), 3), name),
-        "stress": _stress(values, keys, structure, name) if structure.pbc.all() else None,
+        "forces": _label(values, keys.forces, (count, 3), name),
+        "stress": _stress(values, keys, cell, name) if pbc.all() else None,
     }
 
 
@@ -148,13 +155,13 @@ def _checked(array: np.ndarray, shape: tuple[int, ...], key: str, name: str) -> 
 
 
 def _stress(
-    values: Mapping[str, Any], keys: LabelKeys, structure: Structure, name: str
+    values: Mapping[str, Any], keys: LabelKeys, cell: np.ndarray, name: str
 ) -> np.ndarray | None:
     """Stress [3, 3] in eV/Å³ from a stress or virials label; both must agree."""
     stress = _tensor(values, keys.stress, name)
     virials = _tensor(values, keys.virials, name)
     if virials is not None:
-        converted = -virials / abs(np.linalg.det(structure.cell))
+        converted = -virials / abs(np.linalg.det(cell))
         if stress is not None and not np.allclose(stress, converted, rtol=1e-3, atol=1e-6):
             raise BadRecordError(
                 name,

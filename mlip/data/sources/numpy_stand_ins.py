@@ -22,14 +22,14 @@ class DType(metaclass=Sealed):
 
     def __init__(self, code: str, *_: Any) -> None:
         self._code = code
-        self._order = "="
+        self._order = "<"
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._order = {"<": "<", ">": ">", "|": "|"}[state[1]]
+        self._order = ">" if state[1] == ">" else "<"
 
     def numpy(self) -> np.dtype:
         """The type itself."""
-        dtype = np.dtype(self._code).newbyteorder(self._order)
+        dtype = np.dtype(f"{self._order}{self._code}")
         if dtype.kind not in "biufSU":
             raise pickle.UnpicklingError(f"an array of type {dtype}, expected numbers")
         return dtype
@@ -45,19 +45,18 @@ class Array(metaclass=Sealed):
         order: "C" or "F".
     """
 
-    __slots__ = ("_data", "_dtype", "_order", "shape")
+    __slots__ = ("_data", "_dtype", "_fortran", "shape")
 
     def __init__(self, data: bytes, dtype: DType, shape: tuple[int, ...], order: str) -> None:
         self.__setstate__((1, shape, dtype, order == "F", data))
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, self.shape, self._dtype, fortran, self._data = state
-        self._order = "F" if fortran else "C"
+        _, self.shape, self._dtype, self._fortran, self._data = state
 
     def numpy(self) -> np.ndarray:
         """The array itself."""
         flat = np.frombuffer(self._data, self._dtype.numpy())
-        return flat.reshape(self.shape, order=self._order)
+        return flat.reshape(self.shape, order="F" if self._fortran else "C")
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.numpy(), dtype)

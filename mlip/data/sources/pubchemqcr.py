@@ -218,7 +218,7 @@ def _steps_of_molecule(data: bytes, stage: str) -> Iterator[tuple[int, int, int,
 def _made_by_smash(step: Any) -> bool:
     """Whether a step lacks the charges that the other program writes."""
     atoms = step.get("coordinates") if isinstance(step, dict) else None
-    return bool(atoms) and "charge" not in atoms[0]
+    return bool(atoms and "charge" not in atoms[0])
 
 
 def _assess(step: Any) -> tuple[int, int]:

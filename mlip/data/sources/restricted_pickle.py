@@ -19,9 +19,16 @@ from mlip.data.sources import numpy_stand_ins
 from mlip.data.sources.numpy_stand_ins import Sealed
 from mlip.data.sources.source import BadRecordError
 
-MAGIC = 0x1950A86A20F9469CFC6C  # at the start of a tensor's storage
-PROTOCOL = 1001  # the version of its format
-DTYPES = {
+# A tensor's storage starts with three pickles: a magic number, the version of the format, and the
+# system that wrote it, which is always a little-endian one of 64 bits.
+MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
+SYSTEM = {
+    "protocol_version": VERSION,
+    "little_endian": True,
+    "type_sizes": {"short": 2, "int": 4, "long": 4},
+}
+HEADER = b"".join(pickle.dumps(part, protocol=2) for part in (MAGIC, VERSION, SYSTEM))
+DTYPES: dict[str, np.dtype] = {
     "DoubleStorage": np.dtype("<f8"),
     "FloatStorage": np.dtype("<f4"),
     "HalfStorage": np.dtype("<f2"),
@@ -58,20 +65,22 @@ class Storage(metaclass=Sealed):
         self.data = data
 
     def layout(self) -> tuple[np.dtype, int]:
-        """Type of the numbers, and where they start behind five pickles and their count.
+        """Type of the numbers, and where they start.
+
+        Before them stand the header, their description, the keys of the storages, their count.
 
         Raises:
             pickle.UnpicklingError: if the layout is another.
         """
-        file = io.BytesIO(self.data)
-        magic, protocol, system, description, _ = (_StorageUnpickler(file).load() for _ in range(5))
-        if magic != MAGIC or protocol != PROTOCOL or not system["little_endian"]:
+        if not self.data.startswith(HEADER):
             raise pickle.UnpicklingError("a tensor is stored in an unknown format")
-        _, kind, _, _, count, view = description
-        start = file.tell() + 8
+        file = io.BytesIO(self.data)
+        file.seek(len(HEADER))
+        _, kind, _, _, count, view = _StorageUnpickler(file).load()
         dtype = DTYPES[kind]
+        start = len(self.data) - count * dtype.itemsize
         stored = int.from_bytes(self.data[start - 8 : start], "little")
-        if view is not None or stored != count or start + count * dtype.itemsize != len(self.data):
+        if view is not None or stored != count or start < file.tell():
             raise pickle.UnpicklingError("a tensor is truncated, or a view of another")
         return dtype, start
 

@@ -24,8 +24,10 @@ that E0 is zero. `unstated`: the format serves for several of these and the file
 """
 
 # What decoders raise on content that is not what it should be.
-DAMAGE = (ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError)
-DAMAGE += (OSError, RecursionError, TypeError, UnpicklingError, ValueError, zlib.error)
+DAMAGE: tuple[type[Exception], ...] = (
+    ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError, OSError,
+    RecursionError, TypeError, UnpicklingError, ValueError, zlib.error,
+)  # fmt: skip
 
 
 class BadRecordError(MlipError):
