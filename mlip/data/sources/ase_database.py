@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections import ChainMap, Counter
+from collections import ChainMap
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -18,13 +18,13 @@ import numpy as np
 
 from mlip.data.sources.labels import (
     OPTION,
-    SAMPLE,
     LabelKeys,
+    available,
     fixed_mask,
     read_labels,
-    require_keys,
+    require_keys_in_sample,
 )
-from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
+from mlip.data.sources.source import EnergyReference, Source, decoding
 from mlip.data.sources.units import unit
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
@@ -74,7 +74,7 @@ class AseDatabaseSource(Source):
         properties = metadata.get("_property_unit_dict", {})
         self._units = {key: unit(name, f"{path}: {key}") for key, name in properties.items()}
         self._length = unit(metadata.get("_distance_unit", "Ang"), f"{path}: distances")
-        self._require_keys(option)
+        require_keys_in_sample(path, self._keys, len(self), self._keys_of, option)
         references = metadata.get("atomrefs", {}).get(self._keys.energy)
         self._atoms = None if references is None else np.asarray(references, np.float64).ravel()
         self._stored = self._find_reference()
@@ -183,15 +183,8 @@ class AseDatabaseSource(Source):
         size = abs(float(np.squeeze(energy)))
         return "atomisation" if size < abs(self._sum_of_atoms(row.numbers)) / 2 else "total"
 
-    def _require_keys(self, option: str) -> None:
-        looked_at = np.unique(np.linspace(0, len(self) - 1, SAMPLE, dtype=int))
-        present: Counter[str] = Counter()
-        for index in looked_at:
-            try:
-                present.update({*self._values(self._row(int(index)))})
-            except BadRecordError:
-                return  # whoever reads it decides what becomes of it
-        require_keys(self.path, self._keys, present, len(looked_at), option)
+    def _keys_of(self, index: int) -> set[str]:
+        return available(self._values(self._row(index)))
 
 
 def _require_ase(path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mlip.data.sources.labels import (
     OPTION,
     LabelKeys,
+    available,
     label_values,
     require_keys,
     structure_from_atoms,
@@ -48,7 +49,7 @@ class AseFileSource(Source):
         self._stated = energy_reference or "total"
         present: Counter[str] = Counter()
         for atoms in self._frames:
-            present.update(label_values(atoms))
+            present.update(available(label_values(atoms)))
         require_keys(path, self._keys, present, len(self), option)
 
     @property

@@ -16,10 +16,11 @@ from mlip.data.sources.cache import cached_index, plain_copy
 from mlip.data.sources.compression import decompressed
 from mlip.data.sources.labels import (
     OPTION,
-    SAMPLE,
     LabelKeys,
+    available,
     label_values,
     require_keys,
+    require_keys_in_sample,
     structure_from_atoms,
 )
 from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
@@ -66,7 +67,7 @@ def read_extxyz(
         for index, (_, text, _) in enumerate(frames(content, path)):
             name = f"{path.name}#{index}"
             atoms = parse_frame(text, name)
-            present.update(_available(atoms))
+            present.update(available(label_values(atoms)))
             structures.append(structure_from_atoms(atoms, keys, name))
     if not structures:
         raise MlipError(f"{path} is empty; expected extended XYZ frames.")
@@ -104,7 +105,7 @@ class ExtxyzSource(Source):
         self._keys = keys or LabelKeys()
         if not len(self):
             raise MlipError(f"{path} is empty; expected extended XYZ frames.")
-        self._require_keys(option)
+        require_keys_in_sample(path, self._keys, len(self), self._keys_of, option)
 
     @property
     def energy_reference(self) -> EnergyReference:
@@ -132,19 +133,12 @@ class ExtxyzSource(Source):
         with decoding(name):
             return structure_from_atoms(atoms, self._keys, name)
 
+    def _keys_of(self, index: int) -> set[str]:
+        return available(label_values(self._atoms(index)))
+
     def _atoms(self, index: int) -> Atoms:
         frame = self._frames[index]
         return parse_frame(read_frame(plain_copy(self.path), frame), self.identifier(index))
-
-    def _require_keys(self, option: str) -> None:
-        looked_at = np.unique(np.linspace(0, len(self) - 1, SAMPLE, dtype=int))
-        present: Counter[str] = Counter()
-        for index in looked_at:
-            try:
-                present.update(_available(self._atoms(int(index))))
-            except BadRecordError:
-                return  # whoever reads it decides what becomes of it
-        require_keys(self.path, self._keys, present, len(looked_at), option)
 
 
 def frames(content: IO[bytes], path: Path) -> Iterator[tuple[int, bytes, int]]:
@@ -237,11 +231,6 @@ def _require_extxyz(path: Path) -> None:
         raise MlipError(
             f"{path} does not exist; check its name, and dataset.root if it is part of one."
         )
-
-
-def _available(atoms: Atoms) -> set[str]:
-    """Every key of a frame that could be a label."""
-    return {*label_values(atoms)} - {"numbers", "positions"}
 
 
 def _legible(line: bytes) -> str:

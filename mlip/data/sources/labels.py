@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import ChainMap, Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,6 +175,33 @@ def _stress(
     if np.abs(stress - stress.T).max() > ASYMMETRY * max(np.abs(stress).max(), 1e-6):
         raise BadRecordError(name, "the stress is not symmetric; check its component order.")
     return (stress + stress.T) / 2
+
+
+def available(values: Mapping[str, Any]) -> set[str]:
+    """The keys of a record that could be those of labels."""
+    return {*values} - {"numbers", "positions"}
+
+
+def require_keys_in_sample(
+    path: Path, keys: LabelKeys, count: int, keys_of: Callable[[int], set[str]], option: str
+) -> None:
+    """`require_keys` over some of the records, taken from the whole length of a file.
+
+    Args:
+        path: the file, for the message.
+        keys: names of the labels.
+        count: number of records.
+        keys_of: the keys that the record of an index has.
+        option: as in `require_keys`.
+    """
+    looked_at = np.unique(np.linspace(0, count - 1, SAMPLE, dtype=int)).tolist()
+    present: Counter[str] = Counter()
+    for index in looked_at:
+        try:
+            present.update(keys_of(index))
+        except BadRecordError:
+            return  # whoever reads it decides what becomes of it
+    require_keys(path, keys, present, len(looked_at), option)
 
 
 def require_keys(

@@ -117,11 +117,11 @@ class Tensor(metaclass=Sealed):
             pickle.UnpicklingError: if the storage is damaged.
             ValueError, TypeError: if the storage does not hold them.
         """
-        if self._offset < 0:
-            raise pickle.UnpicklingError("a tensor starts before its storage")
+        if min((self._offset, *self._strides)) < 0:
+            raise pickle.UnpicklingError("a tensor reaches before its storage")
         dtype, start = self._storage.layout()
         strides = tuple(dtype.itemsize * stride for stride in self._strides)
-        # numpy checks that no number lies outside of the storage.
+        # numpy checks that no number lies behind the storage.
         return np.ndarray(
             self.shape, dtype, self._storage.data, start + dtype.itemsize * self._offset, strides
         )
