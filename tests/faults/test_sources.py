@@ -74,7 +74,9 @@ def test_corrupt_graph(tmp_path, torch, damage):
     whole = torch.graph(**graph_fields())
     bad = {"cut": whole[:-200], "garbage": bytes(range(256)), "text": pickle.dumps("graph"),
            "none": b""}[damage]  # fmt: skip
-    one_bad_record(graphs(tmp_path, torch, bad), 1, r"data\.0000\.lmdb#1: the record is")
+    source = graphs(tmp_path, torch, bad)
+    one_bad_record(source, 1, r"data\.0000\.lmdb#1: the record is")
+    np.testing.assert_array_equal(source.sizes(), [4, 0, 4])
 
 
 def test_corrupt_tensor(tmp_path, torch):

@@ -189,8 +189,8 @@ def frame_table(path: Path) -> np.ndarray:
         MlipError: as `frames`, or if the file cannot be decompressed.
     """
     with decompressed(path) as content:
-        table = [(start, len(text), count) for start, text, count in frames(content, path)]
-    return np.array(table, FRAME)
+        table = ((start, len(text), count) for start, text, count in frames(content, path))
+        return np.fromiter(table, FRAME)
 
 
 def read_frame(plain: Path, frame: np.ndarray) -> bytes:

@@ -184,8 +184,7 @@ def _graph_fields(graph: Any, name: str) -> Mapping[str, Any]:
 
 
 def _num_atoms(fields: Mapping[str, Any]) -> int:
-    natoms = fields.get("natoms")
-    return len(fields["pos"].numpy()) if natoms is None else int(np.asarray(natoms).squeeze())
+    return int(np.shape(fields["pos"])[0])  # the shape of a tensor is known without its numbers
 
 
 def _structure(fields: Mapping[str, Any], keys: LabelKeys, name: str) -> Structure:

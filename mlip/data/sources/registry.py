@@ -104,7 +104,8 @@ FORMATS: dict[FormatName, Format] = {
     "hdf5": Format("HDF5 of MACE", (".h5", ".hdf5"), _fixed_keys(Hdf5Source)),
     "ase": Format("any other file that ASE reads", (), _with_keys(AseFileSource)),
 }
-FOLDERS: tuple[FormatName, ...] = ("s2ef", "ase_lmdb", "graph_lmdb", "pubchemqcr")
+# Those that a folder may hold shards of, without being told so.
+FOLDERS: tuple[FormatName, ...] = ("s2ef", "ase_lmdb", "graph_lmdb", "pubchemqcr", "hdf5")
 
 
 def open_source(
@@ -171,7 +172,7 @@ def _format_of_folder(folder: Path) -> FormatName:
             return _format_of_lmdb(file) if file.suffix == ".lmdb" else name
     raise MlipError(
         f"{folder} is a folder without files of a known kind; expected shards such as "
-        "0.extxyz.xz with 0.txt.xz, data.0000.lmdb, Data01.lmdb or *.aselmdb."
+        "0.extxyz.xz with 0.txt.xz, data.0000.lmdb, Data01.lmdb, *.aselmdb or *.h5."
     )
 
 

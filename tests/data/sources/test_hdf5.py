@@ -48,6 +48,15 @@ def test_order_and_content(path):
     np.testing.assert_array_equal(source.sizes(), [2] * 14)
 
 
+def test_a_folder_of_files(path):
+    path.rename(path.with_name("train_0.h5"))
+    with h5py.File(path.with_name("train_1.h5"), "w") as file:
+        write_configuration(file.create_group("config_batch_0/config_0"), energy=-7.0)
+    source = open_source(path.parent)
+    assert len(source) == 15
+    assert source[14].energy == -7.0
+
+
 def test_labels_beside_the_structure_and_of_weight_zero(tmp_path):
     virials = -120.0 * np.diag([1.0, 2.0, 3.0])
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
