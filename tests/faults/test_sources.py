@@ -16,6 +16,7 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
+from mlip.data.sources.labels import LabelKeys
 from mlip.data.sources.registry import SourceSettings, open_source
 from mlip.data.sources.source import BadRecordError, Source
 from mlip.errors import MlipError
@@ -365,6 +366,19 @@ def test_hdf5_with_a_bad_configuration(tmp_path):
             group["energy"], group["forces"] = -1.0, np.zeros((1 + index % 2, 3))
     source = open_source(tmp_path / "a.h5")
     one_bad_record(source, 1, r"config_1: forces has shape \(2, 3\), expected \(1, 3\)")
+
+
+def test_a_label_key_that_no_record_has(tmp_path, torch):
+    write_lmdb(tmp_path / "a.lmdb", {b"0": torch.graph(**graph_fields(old=True))})
+    ase_lmdb(tmp_path / "a.aselmdb", {1: ase_row(1), 2: ase_row(1)})
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file.create_group("config_batch_0/config_0")
+        group["atomic_numbers"], group["positions"] = [1], np.zeros((1, 3))
+        group["properties/energy"], group["properties/forces"] = -1.0, "None"
+    keys = LabelKeys(energy="enery", forces=None)
+    for name in ("a.lmdb", "a.aselmdb", "a.h5"):
+        refused(tmp_path / name, rf"{name}: none of the \d .* did you mean .*energy=e", keys=keys)
+    refused(tmp_path / "a.h5", r"keys present \(frames\): energy \(1\); set")
 
 
 def test_a_path_that_is_nothing_known(tmp_path):

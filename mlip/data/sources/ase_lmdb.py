@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from mlip.data.sources.cache import cached_index
-from mlip.data.sources.labels import LabelKeys, read_labels
+from mlip.data.sources.labels import OPTION, LabelKeys, read_labels, require_keys_in_sample
 from mlip.data.sources.lmdb_file import LmdbFile
 from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
 NEXT_ID, DELETED_IDS = b"nextid", b"deleted_ids"
+RESULTS = frozenset(("energy", "free_energy", "forces", "stress"))  # of a calculator
 NUMBERS = re.compile(r'"numbers":\s*')
 DECODER = json.JSONDecoder()
 
@@ -36,9 +37,11 @@ class AseLmdbSource(Source):
         path: the file.
         keys: names of the labels.
         energy_reference: what the energies count from; None: total.
+        option: the user's option for the key of a label, for messages.
 
     Raises:
-        MlipError: if the file cannot be read, or holds other than rows.
+        MlipError: if the file cannot be read, holds other than rows, or none of some rows has a
+            label key.
     """
 
     def __init__(
@@ -47,12 +50,14 @@ class AseLmdbSource(Source):
         *,
         keys: LabelKeys | None = None,
         energy_reference: EnergyReference | None = None,
+        option: str = OPTION,
     ) -> None:
         self.path = path
         self._keys = keys or LabelKeys()
         self._stated = energy_reference or "total"
         if not len(self):
             raise MlipError(f"{path} holds no row; download or make it again.")
+        require_keys_in_sample(path, self._keys, len(self), self._keys_of, option)
 
     @property
     def energy_reference(self) -> EnergyReference:
@@ -87,6 +92,11 @@ class AseLmdbSource(Source):
         row = _decode(self._row_data(index), name)
         with decoding(name):
             return _structure(row, self._keys, name)
+
+    def _keys_of(self, index: int) -> set[str]:
+        row = _decode(self._row_data(index), self.identifier(index))
+        with decoding(self.identifier(index)):
+            return {*RESULTS.intersection(row), *_extra(row)}
 
     def _row_data(self, index: int) -> bytes:
         data = self._file.get(b"%d" % self._ids[index])

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from mlip.data.sources.cache import cached_index
-from mlip.data.sources.labels import LabelKeys, read_labels
+from mlip.data.sources.labels import (
+    OPTION,
+    LabelKeys,
+    available,
+    read_labels,
+    require_keys_in_sample,
+)
 from mlip.data.sources.lmdb_file import LmdbFile
 from mlip.data.sources.restricted_pickle import Graph, graph_fields, loads
 from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
@@ -33,9 +39,11 @@ class GraphSource(Source):
         keys: names of the labels.
         energy_reference: what the energies count from; None leaves it unstated, except for OC22,
             which holds total energies.
+        option: the user's option for the key of a label, for messages.
 
     Raises:
-        MlipError: if a graph of OC22 is said to hold other than total energies.
+        MlipError: if the file cannot be read, a graph of OC22 is said to hold other than total
+            energies, or none of some graphs has a label key.
     """
 
     def __init__(
@@ -44,12 +52,14 @@ class GraphSource(Source):
         *,
         keys: LabelKeys | None = None,
         energy_reference: EnergyReference | None = None,
+        option: str = OPTION,
     ) -> None:
         self.path = path
         self._keys = keys or LabelKeys()
         self._stated = energy_reference
         if self.energy_reference != (energy_reference or self.energy_reference):
             raise MlipError(f"{path}: OC22 holds total energies, not {energy_reference} ones.")
+        require_keys_in_sample(path, self._keys, len(self), self._keys_of, option)
 
     @cached_property
     def energy_reference(self) -> EnergyReference:
@@ -81,6 +91,9 @@ class GraphSource(Source):
         fields = self._fields(index)
         with decoding(name):
             return _structure(fields, self._keys, name)
+
+    def _keys_of(self, index: int) -> set[str]:
+        return available(_with_new_names(self._fields(index)))
 
     def _fields(self, index: int) -> Mapping[str, Any]:
         """What the graph of a record holds."""
@@ -187,18 +200,24 @@ def _num_atoms(fields: Mapping[str, Any]) -> int:
     return int(np.shape(fields["pos"])[0])  # the shape of a tensor is known without its numbers
 
 
+def _with_new_names(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What a graph holds, without what is empty; the labels under their new names, too."""
+    found = {name: value for name, value in fields.items() if value is not None}
+    for new, old in OLD_NAMES.items():
+        if new not in found and old in found:
+            found[new] = found[old]
+    return found
+
+
 def _structure(fields: Mapping[str, Any], keys: LabelKeys, name: str) -> Structure:
     numbers = np.asarray(fields["atomic_numbers"], np.int32).ravel()
     cell, pbc = _cell(fields)
-    values = dict(fields)
-    for new, old in OLD_NAMES.items():
-        values.setdefault(new, values.get(old))
     return Structure(
         numbers=numbers,
         positions=np.asarray(fields["pos"], np.float64),
         cell=cell,
         pbc=pbc,
-        **read_labels(values, keys, name, len(numbers), cell, pbc),
+        **read_labels(_with_new_names(fields), keys, name, len(numbers), cell, pbc),
         fixed=_per_atom(fields, "fixed", bool, len(numbers), name),
         tags=_per_atom(fields, "tags", np.int32, len(numbers), name),
         identifier=name,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlip.data.sources.labels import LabelKeys, read_labels
+from mlip.data.sources.labels import OPTION, LabelKeys, read_labels, require_keys_in_sample
 from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
@@ -19,6 +19,7 @@ from mlip.errors import MlipError
 if TYPE_CHECKING:
     import h5py
 
+STRUCTURE = {"atomic_numbers", "positions", "cell", "pbc", "weight", "config_type", "head"}
 NONE = b"None"  # how an absent value is written
 
 
@@ -32,9 +33,11 @@ class Hdf5Source(Source):
         path: the file.
         keys: names of the labels.
         energy_reference: what the energies count from; None: total.
+        option: the user's option for the key of a label, for messages.
 
     Raises:
-        MlipError: if h5py is not installed, the file cannot be read, or it has another layout.
+        MlipError: if h5py is not installed, the file cannot be read, it has another layout, or
+            none of some configurations has a label key.
     """
 
     def __init__(
@@ -43,11 +46,13 @@ class Hdf5Source(Source):
         *,
         keys: LabelKeys | None = None,
         energy_reference: EnergyReference | None = None,
+        option: str = OPTION,
     ) -> None:
         self.path = path
         self._keys = keys or LabelKeys()
         self._stated = energy_reference or "total"
         self._batches, self._ends = self._list_batches()
+        require_keys_in_sample(path, self._keys, len(self), self._keys_of, option)
 
     @property
     def energy_reference(self) -> EnergyReference:
@@ -100,6 +105,11 @@ class Hdf5Source(Source):
                 "no such group with atomic_numbers and positions; make the file again.",
             )
         return group
+
+    def _keys_of(self, index: int) -> set[str]:
+        group = self._group(index)
+        properties = group.get("properties", group)
+        return {key for key in properties if _value(properties, key) is not None} - STRUCTURE
 
     def __getitem__(self, index: int) -> Structure:
         name = self.identifier(index)

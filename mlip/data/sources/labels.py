@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import ChainMap, Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 OPTION = "dataset.keys.{label}"  # the user's option for the key of a label
-SAMPLE = 16  # records looked at for the label keys when a file is opened
+SAMPLE = 1000  # records looked at for a label key, at most, when a file is opened
 ISOLATED_ATOM = "IsolatedAtom"  # the `config_type` of frames that give E0
 ASYMMETRY = 1e-3  # largest asymmetry of a stress label, relative to its largest component
 
@@ -185,7 +186,7 @@ def available(values: Mapping[str, Any]) -> set[str]:
 def require_keys_in_sample(
     path: Path, keys: LabelKeys, count: int, keys_of: Callable[[int], set[str]], option: str
 ) -> None:
-    """`require_keys` over some of the records, taken from the whole length of a file.
+    """`require_keys` over records from the whole length of a file, until every key was seen.
 
     Args:
         path: the file, for the message.
@@ -194,14 +195,25 @@ def require_keys_in_sample(
         keys_of: the keys that the record of an index has.
         option: as in `require_keys`.
     """
-    looked_at = np.unique(np.linspace(0, count - 1, SAMPLE, dtype=int)).tolist()
+    required = {key for _, key in _required(keys)}
     present: Counter[str] = Counter()
-    for index in looked_at:
-        try:
+    looked_at = 0
+    for index in np.unique(np.linspace(0, count - 1, SAMPLE, dtype=int)).tolist():
+        if required <= present.keys():
+            return
+        with suppress(BadRecordError):  # whoever reads it decides what becomes of it
             present.update(keys_of(index))
-        except BadRecordError:
-            return  # whoever reads it decides what becomes of it
-    require_keys(path, keys, present, len(looked_at), option)
+            looked_at += 1
+    if looked_at:
+        require_keys(path, keys, present, looked_at, option)
+
+
+def _required(keys: LabelKeys) -> list[tuple[str, str]]:
+    """Labels and their keys, without the default key of the stress, which is optional."""
+    fields = LabelKeys.model_fields
+    named = [(field, getattr(keys, field)) for field in fields]
+    optional = ("stress", fields["stress"].default)
+    return [(field, key) for field, key in named if key is not None and (field, key) != optional]
 
 
 def require_keys(
@@ -220,10 +232,8 @@ def require_keys(
     Raises:
         MlipError: listing the keys that are present.
     """
-    optional = LabelKeys.model_fields["stress"].default
-    for field in LabelKeys.model_fields:
-        key = getattr(keys, field)
-        if key is None or present[key] or (field == "stress" and key == optional):
+    for field, key in _required(keys):
+        if present[key]:
             continue
         listing = ", ".join(f"{name} ({count})" for name, count in sorted(present.items()))
         near = difflib.get_close_matches(key, present, n=1, cutoff=0.5)

@@ -79,30 +79,27 @@ def _pubchemqcr(path: Path, settings: SourceSettings, option: str) -> Source:
     return PubChemQcrSource(path, stage=settings.stage)
 
 
-def _with_keys(opener: Callable[..., Source]) -> Callable[[Path, SourceSettings, str], Source]:
-    return lambda path, s, option: opener(
-        path, keys=s.keys, energy_reference=s.energy_reference, option=option
+def _s2ef(path: Path, settings: SourceSettings, option: str) -> Source:
+    return S2efChunk(path, keys=settings.keys, energy_reference=settings.energy_reference)
+
+
+def _labelled(source: Callable[..., Source]) -> Callable[[Path, SourceSettings, str], Source]:
+    """Opens a format whose labels may have any key."""
+    return lambda path, settings, option: source(
+        path, keys=settings.keys, energy_reference=settings.energy_reference, option=option
     )
 
 
-def _fixed_keys(opener: Callable[..., Source]) -> Callable[[Path, SourceSettings, str], Source]:
-    return lambda path, s, option: opener(path, keys=s.keys, energy_reference=s.energy_reference)
-
-
 FORMATS: dict[FormatName, Format] = {
-    "extxyz": Format(
-        "extended XYZ", (".xyz", ".extxyz"), _with_keys(ExtxyzSource), compressed=True
-    ),
-    "s2ef": Format(
-        "OC20/OC22 S2EF as downloaded", (".extxyz",), _fixed_keys(S2efChunk), 0, compressed=True
-    ),
-    "graph_lmdb": Format("LMDB of pickled graphs", (".lmdb",), _fixed_keys(GraphLmdbSource), 0),
-    "graph_list": Format("pickled list of graphs", (".pkl",), _fixed_keys(GraphListSource)),
-    "ase_lmdb": Format("ASE-LMDB", (".aselmdb", ".lmdb"), _fixed_keys(AseLmdbSource)),
+    "extxyz": Format("extended XYZ", (".xyz", ".extxyz"), _labelled(ExtxyzSource), compressed=True),
+    "s2ef": Format("OC20/OC22 S2EF as downloaded", (".extxyz",), _s2ef, 0, compressed=True),
+    "graph_lmdb": Format("LMDB of pickled graphs", (".lmdb",), _labelled(GraphLmdbSource), 0),
+    "graph_list": Format("pickled list of graphs", (".pkl",), _labelled(GraphListSource)),
+    "ase_lmdb": Format("ASE-LMDB", (".aselmdb", ".lmdb"), _labelled(AseLmdbSource)),
     "pubchemqcr": Format("PubChemQCR LMDB", (".lmdb",), _pubchemqcr),
-    "ase_db": Format("ASE database, SchNetPack", (".db",), _with_keys(AseDatabaseSource)),
-    "hdf5": Format("HDF5 of MACE", (".h5", ".hdf5"), _fixed_keys(Hdf5Source)),
-    "ase": Format("any other file that ASE reads", (), _with_keys(AseFileSource)),
+    "ase_db": Format("ASE database, SchNetPack", (".db",), _labelled(AseDatabaseSource)),
+    "hdf5": Format("HDF5 of MACE", (".h5", ".hdf5"), _labelled(Hdf5Source)),
+    "ase": Format("any other file that ASE reads", (), _labelled(AseFileSource)),
 }
 # Those that a folder may hold shards of, without being told so.
 FOLDERS: tuple[FormatName, ...] = ("s2ef", "ase_lmdb", "graph_lmdb", "pubchemqcr", "hdf5")

@@ -87,6 +87,15 @@ def test_an_entry_of_the_cache_follows_its_file(tmp_path, waters_file, make_wate
     assert len(list(cache.glob("*/content-*"))) == 1
 
 
+def test_a_label_that_few_frames_have(tmp_path, make_water):
+    frames = [make_water(seed) for seed in range(100)]
+    frames[37].info["rare"] = -1.0
+    write(tmp_path / "a.xyz", frames)
+    settings = SourceSettings(keys=LabelKeys(energy="rare"))
+    source = open_source(tmp_path / "a.xyz", settings)
+    assert [i for i, structure in enumerate(source) if structure.energy is not None] == [37]
+
+
 def test_sources_one_after_the_other(tmp_path, make_water):
     for part in range(3):
         write(tmp_path / f"{part}.xyz", [make_water(3 * part + i) for i in range(part + 1)])
