@@ -64,11 +64,10 @@ class GraphSource(Source):
     @cached_property
     def energy_reference(self) -> EnergyReference:
         """What the energies count from."""
-        try:
-            is_oc22 = "oc22" in self._fields(0)
-        except BadRecordError:  # whoever reads it decides what becomes of it
-            is_oc22 = False
-        return "total" if is_oc22 else self._stated or "unstated"
+        for index in range(len(self)):
+            with suppress(BadRecordError):  # the first that can be read speaks for all
+                return "total" if "oc22" in self._fields(index) else self._stated or "unstated"
+        return self._stated or "unstated"
 
     def identifier(self, index: int) -> str:
         return f"{self.path.name}#{index}"
