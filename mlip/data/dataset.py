@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 
 from mlip.data.e0 import E0Table, make_e0
 from mlip.data.preflight import PreflightSettings
-from mlip.data.sources.extxyz import ISOLATED_ATOM, LabelKeys, read_extxyz
+from mlip.data.sources.extxyz import read_extxyz
+from mlip.data.sources.labels import ISOLATED_ATOM, LabelKeys
 from mlip.data.splits import split, without_duplicates
 from mlip.data.structure import Structure
 from mlip.errors import MlipError

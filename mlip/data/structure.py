@@ -31,6 +31,7 @@ class Structure:
         weight: weight of the whole structure in the loss.
         identifier: where it comes from, for messages: `train.xyz#12`.
         group: `config_type` of the frame, or the empty string.
+        tags: of catalysis data, shape (n,): 0 below the surface, 1 surface, 2 adsorbate.
     """
 
     numbers: np.ndarray
@@ -46,6 +47,7 @@ class Structure:
     weight: float = 1.0
     identifier: str = "structure"
     group: str = ""
+    tags: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.numbers) == 0:
@@ -55,11 +57,11 @@ class Structure:
                 f"{self.identifier}: positions have shape {self.positions.shape}, expected "
                 f"({len(self.numbers)}, 3) for {len(self.numbers)} atoms."
             )
-        if not np.all(np.isfinite(self.positions)):
+        if not np.isfinite(self.positions).all():
             raise MlipError(f"{self.identifier}: a position is not finite; remove this frame.")
-        if not np.all(np.isfinite(self.cell)):
+        if not np.isfinite(self.cell).all():
             raise MlipError(f"{self.identifier}: the cell is not finite; remove this frame.")
-        if np.all(self.pbc) and abs(np.linalg.det(self.cell)) < 1e-9:
+        if self.pbc.all() and abs(np.linalg.det(self.cell)) < 1e-9:
             raise MlipError(
                 f"{self.identifier}: pbc is true but the cell has zero volume; "
                 "give a cell or set pbc to false."

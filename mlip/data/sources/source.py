@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pickle import UnpicklingError
+from typing import Any, Literal
 
 import numpy as np
 
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
+
+EnergyReference = Literal["total", "referenced", "atomisation", "unstated"]
+"""What the energies of a source count from.
+
+`total`: nothing was subtracted. `referenced`: the energy of some reference system was subtracted,
+as in adsorption energies. `atomisation`: the energies of the isolated atoms were subtracted, so
+that E0 is zero. `unstated`: the format serves for several of these and the file does not say.
+"""
+
+# What decoders raise on content that is not what it should be.
+DAMAGE: tuple[type[Exception], ...] = (
+    ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError, OSError,
+    RecursionError, TypeError, UnpicklingError, ValueError, zlib.error,
+)  # fmt: skip
 
 
 class BadRecordError(MlipError):
@@ -28,12 +47,34 @@ class BadRecordError(MlipError):
         return type(self), (self.name, self.fault)  # so that it crosses process borders
 
 
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Whatever goes wrong while the content of a record is decoded is a `BadRecordError`.
+
+    Args:
+        name: of the record. The file itself is read outside of this block, since its faults are
+            no single record's.
+    """
+    try:
+        yield
+    except BadRecordError:
+        raise
+    except MlipError as error:
+        raise BadRecordError(name, str(error).removeprefix(f"{name}: ")) from error
+    except DAMAGE as error:
+        raise BadRecordError(
+            name,
+            f"the record is damaged or of another kind ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}); remove it, or copy the file again.",
+        ) from error
+
+
 class Source(ABC):
     """Random access to the labelled structures of a file or folder.
 
     Opening reads no more than an index. A source can be pickled: worker processes open the files
-    anew. Energies are in eV, lengths in Å, whatever the file holds; what the energies count from
-    is `energy_reference`.
+    anew. Reading is safe in several threads and after a fork. Energies are in eV, lengths in Å,
+    whatever the file holds; what the energies count from is `energy_reference`.
     """
 
     @abstractmethod
@@ -66,13 +107,48 @@ class Source(ABC):
         return self.identifier(index)
 
     @property
-    def energy_reference(self) -> str:
-        """What the energies count from: `total`, `referenced` or `atomisation`."""
+    def energy_reference(self) -> EnergyReference:
+        """What the energies count from."""
         return "total"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out when the records were listed, in words."""
+        return ()
+
+    def stream(self) -> Iterator[Structure | BadRecordError]:
+        """All records in order, a bad one as its error: faster than by index in some formats.
+
+        Raises:
+            MlipError: for a file that cannot be read at all.
+        """
+        for index in range(len(self)):
+            try:
+                yield self[index]
+            except BadRecordError as error:
+                yield error
+
     def __iter__(self) -> Iterator[Structure]:
-        return (self[index] for index in range(len(self)))
+        """All structures in order; the first bad record raises its error."""
+        for record in self.stream():
+            if isinstance(record, BadRecordError):
+                raise record
+            yield record
 
     def sizes(self) -> np.ndarray:
-        """Number of atoms of every record, int32, shape (len,)."""
-        return np.fromiter((self.num_atoms(i) for i in range(len(self))), np.int32, len(self))
+        """Number of atoms of every record, int32, shape (len,); 0 for one that is damaged."""
+        return np.fromiter(map(self._num_atoms_or_zero, range(len(self))), np.int32, len(self))
+
+    def _num_atoms_or_zero(self, index: int) -> int:
+        try:
+            return self.num_atoms(index)
+        except BadRecordError:
+            return 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without open files and indices: all that stands in cached properties."""
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if not isinstance(getattr(type(self), name, None), cached_property)
+        }
