@@ -12,9 +12,10 @@ from ase.data import covalent_radii
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from mlip.graph import Graph
+from mlip.models.common import ConvolutionUse, ModelConfig, PowerUse
 from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
 from mlip.nn.linear import ElementLinear, EquivariantLinear, split_degrees
 from mlip.nn.radial import (
@@ -26,26 +27,20 @@ from mlip.nn.radial import (
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.nn.symmetric_contraction import SymmetricContractionSettings
 from mlip.nn.zbl import zbl_energy
-from mlip.settings import Settings
 from mlip.tensor_products.channelwise import ChannelwiseSettings
 from mlip.tensor_products.registry import (
     TensorProductSettings,
     build_convolution,
     build_power,
-    check_role,
 )
 
 Interaction = Literal["plain", "residual", "density", "density_residual"]
 
 
-class MACEConfig(Settings):
+class MACEConfig(ModelConfig):
     """Everything that fixes a MACE model but its weights."""
 
     name: Literal["mace"] = "mace"
-    elements: tuple[int, ...] = Field(
-        min_length=1, description="atomic numbers the model knows, ascending; from the data"
-    )
-    cutoff: float = Field(5.0, gt=0, description="radius of a message, Å")
     channels: int = Field(64, ge=1, description="channels of every degree")
     hidden_lmax: int = Field(1, ge=0, le=3, description="highest degree passed between layers")
     lmax: int = Field(3, ge=0, le=6, description="highest degree of the edge harmonics")
@@ -69,22 +64,16 @@ class MACEConfig(Settings):
     )
     readout_mlp: int = Field(16, ge=1, description="hidden width of the last readout")
     zbl: bool = Field(False, description="add screened nuclear repulsion at short range")
-    avg_num_neighbors: float = Field(1.0, gt=0, description="average neighbours; from the data")
-    scale: float = Field(1.0, gt=0, description="scale of the atomic energies, eV; from the data")
-    shift: float = Field(0.0, description="shift of the atomic energies, eV; from the data")
 
-    @field_validator("elements")
-    @classmethod
-    def _ascend(cls, elements: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if elements and list(elements) != sorted(set(elements) & set(range(1, 119))):
-            raise ValueError("expected atomic numbers from 1 to 118, ascending, each once")
-        return elements
-
-    @field_validator("convolution", "product")
-    @classmethod
-    def _plays_its_role(cls, operator: Settings, info: ValidationInfo) -> Settings:
-        check_role(operator, str(info.field_name))
-        return operator
+    def operator_uses(self) -> dict[str, ConvolutionUse | PowerUse]:
+        """What the model builds from its operators."""
+        between = (self.hidden_lmax,) * (self.num_layers - 1)
+        degrees = tuple((input_lmax, self.lmax, self.lmax) for input_lmax in (0, *between))
+        sizes = (self.correlation, len(self.elements), self.channels)
+        return {
+            "convolution": ConvolutionUse(degrees, self.channels),
+            "product": PowerUse(self.lmax, (*between, 0), *sizes),
+        }
 
 
 class MACE(nnx.Module):

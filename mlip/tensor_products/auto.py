@@ -24,7 +24,6 @@ from mlip.graph import Graph, bare_graph
 from mlip.nn.irreps import dim
 from mlip.settings import Settings
 from mlip.tensor_products.registry import (
-    AutoSettings,
     Operator,
     build_convolution,
     build_power,
@@ -76,7 +75,7 @@ class Choice(NamedTuple):
 
 
 def choose_convolution(
-    settings: AutoSettings,
+    family: str,
     degrees: Sequence[tuple[int, int, int]],
     channels: int,
     size: GraphSize,
@@ -85,7 +84,7 @@ def choose_convolution(
     """The fastest convolution of a family.
 
     Args:
-        settings: names the family; `channelwise`'s where left open.
+        family: what the operator must compute.
         degrees: (input_lmax, harmonics_lmax, output_lmax) of each layer; times add up.
         channels: channels of the features.
         size: of the graphs.
@@ -113,14 +112,13 @@ def choose_convolution(
         harmonics = _random((size.blocks, size.width, dim(highest)), dtype)
         return _compiled(jax.grad(energy, argnums=(0, 1)), features, harmonics)
 
-    family = settings.family or "clebsch_gordan"
     members = family_members(family, "convolution")
     key = ["convolution", [list(one) for one in degrees], channels, list(size), dtype]
     return _choose(family, members, key, program)
 
 
 def choose_power(
-    settings: AutoSettings,
+    family: str,
     lmax: int,
     hidden_lmax: Sequence[int],
     correlation: int,
@@ -132,7 +130,7 @@ def choose_power(
     """The fastest many-body product of a family.
 
     Args:
-        settings: names the family; `symmetric_contraction` where left open.
+        family: what the operator must compute.
         lmax: highest degree of the feature.
         hidden_lmax: highest degree of the result in each layer; times add up.
         correlation: highest number of factors.
@@ -169,7 +167,6 @@ def choose_power(
         x = _random((size.nodes, dim(lmax), channels), dtype)
         return _compiled(jax.grad(energy, argnums=(0, 1)), state, x)
 
-    family = settings.family or "symmetric_contraction"
     members = family_members(family, "product")
     key = ["product", lmax, list(hidden_lmax), correlation, num_elements, channels]
     return _choose(family, members, [*key, list(size), dtype], program)
