@@ -98,7 +98,7 @@ def _print_model(model: nnx.Module, precision: str, e0: Mapping[int, float], ori
 
 def _operators(config: ModelConfig) -> list[str]:
     """Where the model has a tensor product, and which."""
-    return [f"{field} {getattr(config, field).name}" for field in config.operator_uses()]
+    return [f"{field} {getattr(config, field).name}" for field in config.operator_shapes()]
 
 
 def _print_parameters(model: nnx.Module) -> None:

@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from mlip.settings import Settings
+from mlip.tensor_products.auto import ConvolutionShape, PowerShape
 from mlip.tensor_products.registry import check_role
 
-
-class ConvolutionUse(NamedTuple):
-    """The convolutions that a model builds from one operator of its config.
-
-    Attributes:
-        degrees: (input_lmax, harmonics_lmax, output_lmax) of each.
-        channels: channels of the features.
-    """
-
-    degrees: tuple[tuple[int, int, int], ...]
-    channels: int
-
-
-class PowerUse(NamedTuple):
-    """The many-body products that a model builds from one operator of its config.
-
-    Attributes:
-        lmax: highest degree of the feature.
-        hidden_lmax: highest degree of the result of each.
-        correlation: highest number of factors.
-        num_elements: number of elements.
-        channels: channels.
-    """
-
-    lmax: int
-    hidden_lmax: tuple[int, ...]
-    correlation: int
-    num_elements: int
-    channels: int
+OperatorShapes = Sequence[ConvolutionShape] | Sequence[PowerShape]
 
 
 class ModelConfig(Settings):
     """Base of every model's config: everything that fixes a model but its weights.
 
     A field named `convolution` or `product` holds the settings of an operator that can play this
-    role; a subclass lists in `operator_uses` what it builds from each.
+    role; a subclass lists in `operator_shapes` what it builds from each, so that `auto` can compare.
     """
 
     name: str
@@ -70,6 +42,6 @@ class ModelConfig(Settings):
         check_role(operator, str(info.field_name))
         return operator
 
-    def operator_uses(self) -> Mapping[str, ConvolutionUse | PowerUse]:
-        """What the model builds from the operators of its config, by field: for `auto`."""
+    def operator_shapes(self) -> Mapping[str, OperatorShapes]:
+        """Sizes of what the model builds from each operator of its config, by field."""
         return {}

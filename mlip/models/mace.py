@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from pydantic import Field
 
 from mlip.graph import Graph
-from mlip.models.common import ConvolutionUse, ModelConfig, PowerUse
+from mlip.models.common import ModelConfig, OperatorShapes
 from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
 from mlip.nn.linear import ElementLinear, EquivariantLinear, split_degrees
 from mlip.nn.radial import (
@@ -27,6 +27,7 @@ from mlip.nn.radial import (
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.nn.symmetric_contraction import SymmetricContractionSettings
 from mlip.nn.zbl import zbl_energy
+from mlip.tensor_products.auto import ConvolutionShape, PowerShape
 from mlip.tensor_products.channelwise import ChannelwiseSettings
 from mlip.tensor_products.registry import (
     TensorProductSettings,
@@ -65,14 +66,16 @@ class MACEConfig(ModelConfig):
     readout_mlp: int = Field(16, ge=1, description="hidden width of the last readout")
     zbl: bool = Field(False, description="add screened nuclear repulsion at short range")
 
-    def operator_uses(self) -> dict[str, ConvolutionUse | PowerUse]:
-        """What the model builds from its operators."""
-        between = (self.hidden_lmax,) * (self.num_layers - 1)
-        degrees = tuple((input_lmax, self.lmax, self.lmax) for input_lmax in (0, *between))
+    def operator_shapes(self) -> dict[str, OperatorShapes]:
+        """One convolution and one many-body product for each layer."""
+        between = [self.hidden_lmax] * (self.num_layers - 1)
         sizes = (self.correlation, len(self.elements), self.channels)
         return {
-            "convolution": ConvolutionUse(degrees, self.channels),
-            "product": PowerUse(self.lmax, (*between, 0), *sizes),
+            "convolution": [
+                ConvolutionShape(degree, self.lmax, self.lmax, self.channels)
+                for degree in [0, *between]
+            ],
+            "product": [PowerShape(self.lmax, degree, *sizes) for degree in [*between, 0]],
         }
 
 

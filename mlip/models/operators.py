@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from mlip.models.common import ConvolutionUse, ModelConfig
+from mlip.models.common import ModelConfig
 from mlip.tensor_products.auto import Choice, GraphSize, choose_convolution, choose_power
 from mlip.tensor_products.registry import AutoSettings, family_of
 
@@ -26,7 +26,7 @@ def choose_operators(config: C, size: GraphSize, dtype: str) -> tuple[C, list[st
     """
     choices = {
         field: _choose(config, field, size, dtype)
-        for field in config.operator_uses()
+        for field in config.operator_shapes()
         if isinstance(getattr(config, field), AutoSettings)
     }
     sentences = [f"{field}: {choice}" for field, choice in choices.items()]
@@ -37,7 +37,5 @@ def choose_operators(config: C, size: GraphSize, dtype: str) -> tuple[C, list[st
 def _choose(config: ModelConfig, field: str, size: GraphSize, dtype: str) -> Choice:
     default = type(config).model_fields[field].default
     family = getattr(config, field).family or family_of(default)
-    use = config.operator_uses()[field]
-    if isinstance(use, ConvolutionUse):
-        return choose_convolution(family, *use, size, dtype)
-    return choose_power(family, *use, size, dtype)
+    choose = {"convolution": choose_convolution, "product": choose_power}[field]
+    return choose(family, config.operator_shapes()[field], size, dtype)  # type: ignore[operator]
