@@ -17,7 +17,7 @@ class ModelConfig(Settings):
     """Base of every model's config: everything that fixes a model but its weights.
 
     A field named `convolution` or `product` holds the settings of an operator that can play this
-    role; a subclass lists in `operator_shapes` what it builds from each, so that `auto` can compare.
+    role; a subclass lists in `operator_shapes` what it builds from each, for `auto` to compare.
     """
 
     name: str

@@ -24,6 +24,7 @@ from mlip.nn.radial import (
     bessel_basis,
     polynomial_envelope,
 )
+from mlip.nn.readout import LinearReadout, MLPReadout
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.nn.symmetric_contraction import SymmetricContractionSettings
 from mlip.nn.zbl import zbl_energy
@@ -244,28 +245,6 @@ class MACELayer(nnx.Module):
         edge_density = jnp.where(graph.edge_mask, edge_density, jnp.zeros_like(edge_density))
         density = jax.ops.segment_sum(edge_density.sum(axis=1), graph.receivers, graph.num_nodes)
         return message / (density + 1.0)[:, None, None]
-
-
-class LinearReadout(nnx.Module):
-    """Atomic energy as a linear function of the scalars."""
-
-    def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike) -> None:
-        self.weight = nnx.Param(jax.random.normal(rngs.params(), (channels, 1), dtype))
-
-    def __call__(self, scalars: Float[Array, "N channels"]) -> Float[Array, "N"]:
-        """Energy before scale and shift."""
-        return (scalars @ self.weight[...])[:, 0] * (1.0 / sqrt(self.weight.shape[0]))
-
-
-class MLPReadout(nnx.Module):
-    """Atomic energy by one hidden SiLU layer without biases."""
-
-    def __init__(self, channels: int, hidden: int, *, rngs: nnx.Rngs, dtype: DTypeLike) -> None:
-        self.mlp = RadialMLP((channels, hidden, 1), rngs=rngs, dtype=dtype)
-
-    def __call__(self, scalars: Float[Array, "N channels"]) -> Float[Array, "N"]:
-        """Energy before scale and shift."""
-        return self.mlp(scalars)[:, 0]
 
 
 def _add_low_degrees(
