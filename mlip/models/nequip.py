@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import sqrt
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mlip.graph import Graph
 from mlip.models.common import ModelConfig, OperatorShapes
@@ -40,8 +40,8 @@ class NequIPConfig(ModelConfig):
     """
 
     name: Literal["nequip"] = "nequip"
-    channels: Count | tuple[Count, ...] = Field(
-        32, description="channels of every degree, or a list: of degrees 0, 1, …, not increasing"
+    channels: tuple[Count, ...] = Field(
+        (32,), description="channels: one number, or one for each degree 0, 1, …, not increasing"
     )
     lmax: int = Field(2, ge=0, le=6, description="highest degree of features and edge harmonics")
     num_layers: int = Field(4, ge=1, description="message-passing layers")
@@ -62,22 +62,25 @@ class NequIPConfig(ModelConfig):
         "global", description="scale and shift for all atoms, or trained for each element"
     )
 
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _one_number_for_all(cls, channels: Any) -> Any:
+        return (channels,) if isinstance(channels, int) else channels
+
     @model_validator(mode="after")
     def _channels_of_every_degree(self) -> Self:
         channels = self.degree_channels
         if len(channels) != self.lmax + 1 or list(channels) != sorted(channels, reverse=True):
             raise ValueError(
-                f"channels={list(channels)} with lmax={self.lmax}: expected {self.lmax + 1} "
-                "numbers, each not above the one before, or a single number."
+                f"channels={list(channels)} does not fit lmax={self.lmax}; expected one number, or "
+                f"{self.lmax + 1} of which none is above the one before"
             )
         return self
 
     @property
     def degree_channels(self) -> tuple[int, ...]:
         """Channels of each degree between the layers."""
-        if isinstance(self.channels, int):
-            return (self.channels,) * (self.lmax + 1)
-        return self.channels
+        return self.channels * (self.lmax + 1) if len(self.channels) == 1 else self.channels
 
     def layer_channels(self) -> list[tuple[int, ...]]:
         """Channels of each degree before, between and after the layers."""
