@@ -161,9 +161,12 @@ def derivatives(name, precision):
             vectors = edge_vectors(graph, graph.positions + t * step)
             return jnp.sum(nnx.merge(graphdef, state)(graph, vectors))
 
-        zero = jnp.zeros((), precision)
-        second = jax.grad(jax.grad(energy))
-        return energy(zero), jax.grad(energy)(zero), second(zero)
+        def slope(t):
+            value, first = jax.value_and_grad(energy)(t)
+            return first, value
+
+        (first, value), second = jax.value_and_grad(slope, has_aux=True)(jnp.zeros((), precision))
+        return value, first, second
 
     return program
 

@@ -26,11 +26,8 @@ PARTS = ("radial_mlp", "linear_in", "linear_out", "self_interaction", "layer_nor
 
 
 @pytest.fixture(scope="module")
-def file(root):
-    path = root.parent / "shared" / "pretrained" / "nequix" / "nequix-mp-1.nqx"
-    if not path.is_file():
-        pytest.skip(f"no {path.name} beside the repository")
-    return path
+def file(shared):
+    return shared / "pretrained" / "nequix" / "nequix-mp-1.nqx"
 
 
 @pytest.fixture(scope="module")
