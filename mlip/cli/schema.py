@@ -56,9 +56,10 @@ def template(config: type[Settings]) -> type[Settings]:
 
 
 TEMPLATES = {name: template(config) for name, config in MODEL_CONFIGS.items()}
-ModelTemplate: Any = Union[tuple(TEMPLATES.values())]  # noqa: UP007
-if len(TEMPLATES) > 1:
-    ModelTemplate = Annotated[ModelTemplate, Field(discriminator="name")]
+ModelTemplate: Any = Annotated[
+    Union[tuple(TEMPLATES.values())],  # noqa: UP007
+    Field(discriminator="name"),
+]
 
 SavedOrTemplate = Annotated[
     Annotated[ModelTemplate, Tag("config")] | Annotated[ExistingFile, Tag("file")],

@@ -266,6 +266,12 @@ def build_power(
     return ProductPower(build, lmax, hidden_lmax, correlation, *sizes, rngs=rngs, dtype=dtype)
 
 
+def family_of(settings: Settings) -> str:
+    """What an operator computes: the name of its family, its own where it has none."""
+    operator = _operator(settings)
+    return operator.family or operator.name
+
+
 def family_members(family: str, role: str) -> list[Operator]:
     """The operators of a family that can play a role (`convolution`, `product`).
 

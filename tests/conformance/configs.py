@@ -1,6 +1,9 @@
 """One tiny configuration for each model: all that a new model adds to these tests."""
 
-from mlip.settings import Settings
-from tests.support.potentials import mace_config
+from mlip.models import ModelConfig
+from tests.support.potentials import mace_config, nequip_config
 
-TINY: dict[str, Settings] = {"mace": mace_config()}
+TINY: dict[str, ModelConfig] = {
+    "mace": mace_config(),
+    "nequip": nequip_config(),
+}

@@ -1,4 +1,4 @@
-"""Small MACE potentials and structures, evaluated in one batch of one shape."""
+"""Small potentials and structures, evaluated in one batch of one shape."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +9,7 @@ from mlip.data.neighbors import neighbor_list
 from mlip.data.structure import Structure
 from mlip.models import build_model
 from mlip.models.mace import MACEConfig
+from mlip.models.nequip import NequIPConfig
 from mlip.potential import Potential
 
 ELEMENTS = (1, 6, 8)
@@ -32,6 +33,25 @@ def mace_config(**changes):
         "shift": -0.2,
     }
     return MACEConfig(**(small | changes))
+
+
+def nequip_config(**changes):
+    """Everything that can vary: channels by degree, one map and one scale for each element."""
+    small = {
+        "elements": ELEMENTS,
+        "cutoff": 3.0,
+        "channels": (4, 2),
+        "lmax": 1,
+        "num_layers": 2,
+        "num_bessel": 4,
+        "radial_mlp": (8,),
+        "layer_norm": True,
+        "scale_shift": "element",
+        "avg_num_neighbors": 5.0,
+        "scale": 1.3,
+        "shift": -0.2,
+    }
+    return NequIPConfig(**(small | changes))
 
 
 def potential_of(config, precision="float64", seed=0):

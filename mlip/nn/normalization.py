@@ -1,0 +1,46 @@
+"""Layer normalisation that turns with the features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+EPSILON = 1e-8
+
+
+class DegreeRMSNorm(nnx.Module):
+    """The features of an atom divided by one size, the root mean square over all degrees.
+
+        y_lmc = a_lc x_lmc / √(Σ_l w_l ⟨x_l²⟩ + ε),   w_l ∝ C_l / (2l + 1),   Σ_l w_l = 1
+
+    ⟨x_l²⟩ is the mean over orders m and channels. Degrees keep their proportions to each other.
+
+    Args:
+        channels: C_l of each degree 0..lmax.
+        dtype: floating-point type.
+
+    Source: the scale of Liao et al., EquiformerV2, ICLR 2024, with the degrees weighted as in
+        Koker et al., arXiv:2508.16067 (2025).
+    """
+
+    def __init__(self, channels: Sequence[int], *, dtype: DTypeLike) -> None:
+        self.scale = nnx.List([nnx.Param(jnp.ones((count,), dtype)) for count in channels])
+        weights = [count / (2 * degree + 1) for degree, count in enumerate(channels)]
+        self.degree_weights = tuple(weight / sum(weights) for weight in weights)
+
+    def __call__(self, parts: Sequence[Float[Array, "N _ _"]]) -> list[Float[Array, "N _ _"]]:
+        """Normalise every atom by itself; one array (N, 2l+1, C_l) for each degree."""
+        squares = [
+            weight * jnp.mean(part * part, axis=(1, 2))
+            for part, weight in zip(parts, self.degree_weights, strict=True)
+        ]
+        factor = jax.lax.rsqrt(sum(squares[1:], squares[0]) + EPSILON)[:, None, None]
+        return [
+            part * factor * scale[...][None, None]
+            for part, scale in zip(parts, self.scale, strict=True)
+        ]
