@@ -15,13 +15,14 @@ from pydantic import Field, model_validator
 
 from mlip.errors import MlipError
 from mlip.graph import Graph
-from mlip.models.common import ConvolutionUse, ModelConfig
+from mlip.models.common import ModelConfig
 from mlip.nn.attention import neighbor_softmax, smooth_leaky_relu
 from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
 from mlip.nn.normalization import EquivariantLayerNorm
 from mlip.nn.path_shared_linear import GatedLinear, PathSharedLinear
 from mlip.nn.radial import GaussianBasis, NormalizedRadialMLP, polynomial_envelope
 from mlip.nn.spherical_harmonics import spherical_harmonics
+from mlip.tensor_products.auto import ConvolutionShape
 from mlip.tensor_products.edgewise import add_copies, each_edge, sum_blocks
 from mlip.tensor_products.path_shared import PathSharedSettings
 from mlip.tensor_products.registry import TensorProductSettings, build_convolution
@@ -43,20 +44,18 @@ class TDNConfig(ModelConfig):
     envelope_power: int | None = Field(
         5,
         ge=2,
-        description="power of the cutoff envelope of messages and attention; null: no envelope, "
-        "as published, so that energies and forces jump at the cutoff",
+        description="power of the cutoff envelope; null: none, energies jump at the cutoff",
     )
     convolution: TensorProductSettings = Field(
         PathSharedSettings(), description="both tensor products of the attention"
     )
     forces: Literal["gradient", "direct"] = Field(
         "gradient",
-        description="forces as gradient of the energy, or by a network of their own, as published",
+        description="forces as the gradient of the energy, or as an output of their own",
     )
     readout: Literal["extensive", "intensive"] = Field(
         "extensive",
-        description="energy as the sum over the atoms, or, as published, the energy per atom as "
-        "the sum over the atoms divided by the root of their average number",
+        description="what is summed over the atoms: the energy, or the energy per atom",
     )
     one_hot: int | None = Field(
         None, ge=1, description="atomic numbers with an embedding, from 1; null: those of the data"
@@ -74,10 +73,10 @@ class TDNConfig(ModelConfig):
             )
         return self
 
-    def operator_uses(self) -> dict[str, ConvolutionUse]:
-        """What the model builds from its operator."""
-        degrees = ((self.lmax, self.lmax, self.lmax),) * self.num_layers
-        return {"convolution": ConvolutionUse(degrees, self.channels)}
+    def operator_shapes(self) -> dict[str, list[ConvolutionShape]]:
+        """Two convolutions in each layer."""
+        shape = ConvolutionShape(self.lmax, self.lmax, self.lmax, self.channels)
+        return {"convolution": [shape] * (2 * self.num_layers)}
 
 
 class Edges(NamedTuple):

@@ -12,6 +12,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from mlip.nn.normalization import EquivariantLayerNorm
+
 # Second-moment constant of SiLU, 1/√E[silu(z)²] for normal z, as e3nn's sampled estimate gives it:
 # the exact integral differs in the fourth digit and would not reproduce MACE's published weights.
 SILU_SCALE = 1.6791767923989418
@@ -175,12 +177,8 @@ class NormalizedRadialMLP(nnx.Module):
         )
         hidden = widths[1:-1]
         self.biases = nnx.List([nnx.Param(jnp.zeros((width,), dtype)) for width in hidden])
-        self.norms = nnx.List(
-            [
-                nnx.LayerNorm(width, param_dtype=dtype, use_fast_variance=False, rngs=rngs)
-                for width in hidden
-            ]
-        )
+        # Features without direction: a layer normalisation of degree 0 alone.
+        self.norms = nnx.List([EquivariantLayerNorm(0, width, dtype=dtype) for width in hidden])
         limit = 1.0 / sqrt(widths[-2])
         self.offset = nnx.Param(
             jax.random.uniform(rngs.params(), (widths[-1],), dtype, minval=-limit, maxval=limit)
@@ -193,6 +191,6 @@ class NormalizedRadialMLP(nnx.Module):
         *hidden, last = self.weights
         for weight, bias, norm in zip(hidden, self.biases, self.norms, strict=True):
             x = x @ (weight[...] * (1.0 / sqrt(weight.shape[0]))) + bias[...][None]
-            x = jax.nn.silu(norm(x))
+            x = jax.nn.silu(norm(x[:, None])[:, 0])
         x = x @ (last[...] * (1.0 / sqrt(last.shape[0]))) + self.offset[...][None]
         return x.reshape(*leading, -1)
