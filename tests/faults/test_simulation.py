@@ -29,6 +29,12 @@ def argon() -> Potential:
     return lennard_jones_potential(LennardJonesConfig())
 
 
+@pytest.fixture(scope="module")
+def direct() -> Potential:
+    """Its forces are not the gradient of its energy."""
+    return potential_of(tdn_config(elements=(18,), num_layers=1, forces="direct"))
+
+
 @pytest.fixture
 def dimer() -> Atoms:
     return Atoms("Ar2", [[0, 0, 0], [3.8, 0, 0]])
@@ -218,11 +224,6 @@ def test_fewer_steps_than_were_done(argon, dimer, tmp_path, quiet):
 
 class TestDirectForces:
     """What a potential whose forces are not the gradient of its energy cannot do."""
-
-    @pytest.fixture(scope="class")
-    def direct(self) -> Potential:
-        elements = (18,)
-        return potential_of(tdn_config(elements=elements, num_layers=1, forces="direct"))
 
     @pytest.mark.parametrize(
         ("ensemble", "reason"),
