@@ -29,7 +29,7 @@ from mlip.training.optimizer import OptimizerSettings
 from mlip.training.schedule import ScheduleSettings
 from mlip.training.settings import TrainerSettings
 
-FROM_DATA = ("elements", "avg_num_neighbors", "scale", "shift")
+FROM_DATA = ("elements", "avg_num_neighbors", "avg_num_atoms", "scale", "shift")
 
 
 def _existing(path: Path) -> Path:

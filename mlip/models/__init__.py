@@ -11,12 +11,14 @@ from mlip.models.common import ModelConfig
 from mlip.models.mace import MACE, MACEConfig
 from mlip.models.nequip import NequIP, NequIPConfig
 from mlip.models.operators import choose_operators
+from mlip.models.tdn import TDN, TDNConfig
 
 __all__ = ["MODEL_CONFIGS", "ModelConfig", "build_model", "choose_operators"]
 
 _MODELS: dict[type[ModelConfig], Callable[..., nnx.Module]] = {
     MACEConfig: MACE,
     NequIPConfig: NequIP,
+    TDNConfig: TDN,
 }
 MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
     str(config.model_fields["name"].default): config for config in _MODELS

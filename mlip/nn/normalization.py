@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -44,3 +45,45 @@ class DegreeRMSNorm(nnx.Module):
             part * factor * scale[...][None, None]
             for part, scale in zip(parts, self.scale, strict=True)
         ]
+
+
+class EquivariantLayerNorm(nnx.Module):
+    """Each degree divided by the root mean square of its components and channels.
+
+        y_lmc = a_lc (x_lmc − δ_l0 ⟨x_0⟩) / √(⟨x_l²⟩ + ε) + δ_l0 b_c
+
+    with means over channels, in ⟨x_l²⟩ over the orders m as well. A degree whose components are
+    all far below √ε stays small: atoms without neighbours are no special case.
+
+    Args:
+        lmax: highest degree.
+        channels: of every degree.
+        dtype: floating-point type.
+        epsilon: ε.
+
+    Source: Lin et al., tensor decomposition networks (2025), after Liao and Smidt, ICLR 2023.
+    """
+
+    def __init__(
+        self, lmax: int, channels: int, *, dtype: DTypeLike, epsilon: float = 1e-5
+    ) -> None:
+        self.scale = nnx.Param(jnp.ones((lmax + 1, channels), dtype))
+        self.bias = nnx.Param(jnp.zeros((channels,), dtype))
+        self.lmax, self.epsilon = lmax, epsilon
+
+    def __call__(self, x: Float[Array, "N d channels"]) -> Float[Array, "N d channels"]:
+        """Normalise every atom by itself.
+
+        Args:
+            x: degrees 0..lmax.
+        """
+        # (L + 1, d): which component belongs to which degree.
+        degrees = np.arange(self.lmax + 1)
+        spread = jnp.asarray(np.repeat(np.eye(len(degrees)), 2 * degrees + 1, axis=1), x.dtype)
+        average = spread.T / spread.sum(axis=1)[None]
+        is_scalar = spread[0][:, None]  # (d, 1)
+        x = x - is_scalar[None] * x[:, :1].mean(axis=-1, keepdims=True)
+        variance = jnp.mean(x * x, axis=-1) @ average
+        factor = jax.lax.rsqrt(variance + self.epsilon) @ spread
+        scale = spread.T @ self.scale[...]
+        return x * factor[..., None] * scale[None] + (is_scalar * self.bias[...][None])[None]

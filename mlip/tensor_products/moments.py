@@ -75,13 +75,36 @@ class MomentConvolution(Convolution):
         graph: Graph,
     ) -> list[Float[Array, "N m copies_channels"]]:
         """Messages summed over the neighbours of each atom; see `Convolution`."""
-        moments = self._moments(features, harmonics, weights, graph)
+        return self._split(
+            sum_blocks(self._messages(features[graph.senders], harmonics, weights), graph)
+        )
+
+    def on_edges(
+        self,
+        features: Float[Array, "B W d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+    ) -> list[Float[Array, "B m copies_channels"]]:
+        """Messages of features on edges, summed over each row; see `Convolution`."""
+        return self._split(self._messages(features, harmonics, weights))
+
+    def _messages(
+        self,
+        features: Float[Array, "B W d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+    ) -> Float[Array, "B reached channels"]:
+        """All degrees that are reached, summed over each row."""
+        moments = self._moments(features, harmonics, weights)
         matrix = jnp.asarray(self._coefficients, moments.dtype)
         # A batch of products, one for each block, needs no transposition of the moments.
-        mapped = jnp.broadcast_to(matrix, (moments.shape[0], *matrix.shape)) @ moments
-        summed = sum_blocks(mapped, graph)
+        return jnp.broadcast_to(matrix, (moments.shape[0], *matrix.shape)) @ moments
+
+    def _split(
+        self, messages: Float[Array, "M reached channels"]
+    ) -> list[Float[Array, "M m copies_channels"]]:
         sizes = [(2 * l + 1) * n for l, n in enumerate(self._multiplicity)]
-        parts = jnp.split(summed, np.cumsum(sizes)[:-1].tolist(), axis=1)
+        parts = jnp.split(messages, np.cumsum(sizes)[:-1].tolist(), axis=1)
         return [
             part if size else jnp.zeros((part.shape[0], 2 * l + 1, 0), part.dtype)
             for l, (part, size) in enumerate(zip(parts, sizes, strict=True))
@@ -89,15 +112,12 @@ class MomentConvolution(Convolution):
 
     def _moments(
         self,
-        features: Float[Array, "N d channels"],
+        features: Float[Array, "B W d channels"],
         harmonics: Sequence[Float[Array, "B W"]],
         weights: Float[Array, "B W weights_channels"],
-        graph: Graph,
     ) -> Float[Array, "B d2_d channels"]:
-        """Σ over the edges of each block, harmonics outermost."""
-        channels = features.shape[-1]
-        senders = features[graph.senders]  # (B, W, d, C)
-        flat = (*senders.shape[:2], -1)
+        """Σ over the edges of each row, harmonics outermost."""
+        flat = (*features.shape[:2], -1)
         groups = (
             [list(harmonics[degree_slice(l)]) for l in range(self.harmonics_lmax + 1)]
             if self.weighting == "degree"
@@ -106,7 +126,7 @@ class MomentConvolution(Convolution):
         # Weights are split, not sliced: the derivative of a split is one concatenation.
         by_group = jnp.split(weights[:, :, None], len(groups), axis=-1)
         parts = [
-            jnp.stack(group, axis=1) @ (senders * weight).reshape(flat)
+            jnp.stack(group, axis=1) @ (features * weight).reshape(flat)
             for group, weight in zip(groups, by_group, strict=True)
         ]
-        return jnp.concatenate(parts, axis=1).reshape(len(senders), -1, channels)
+        return jnp.concatenate(parts, axis=1).reshape(len(features), -1, features.shape[-1])

@@ -122,15 +122,38 @@ class PointwiseConvolution(Convolution):
         graph: Graph,
     ) -> list[Float[Array, "N m copies_channels"]]:
         """Messages summed over the neighbours of each atom; see `Convolution`."""
-        channels = features.shape[-1]
-        values = _atoms_to_points(features, self._matrices.synthesis1.T)  # (N, P, C)
-        senders = values[graph.senders]  # (B, W, P, C)
+        values = _rows_to_points(features, self._matrices.synthesis1.T)  # (N, P, C)
+        summed = sum_blocks(self._sum_at_points(values[graph.senders], harmonics, weights), graph)
+        return self._from_points(summed)
+
+    def on_edges(
+        self,
+        features: Float[Array, "B W d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+    ) -> list[Float[Array, "B m copies_channels"]]:
+        """Messages of features on edges, summed over each row; see `Convolution`."""
+        rows = features.reshape(-1, *features.shape[2:])
+        values = _rows_to_points(rows, self._matrices.synthesis1.T)
+        values = values.reshape(*features.shape[:2], *values.shape[1:])
+        return self._from_points(self._sum_at_points(values, harmonics, weights))
+
+    def _sum_at_points(
+        self,
+        values: Float[Array, "B W P channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+    ) -> Float[Array, "B P channels"]:
+        """Values of the features at the points times those of the filters, over each row."""
         filters = self._filters(harmonics)  # (B, W, P, weights)
-        per_weight = weights.reshape(*weights.shape[:2], -1, channels)
-        summed = (senders * (filters @ per_weight)).sum(axis=1)
+        per_weight = weights.reshape(*weights.shape[:2], -1, values.shape[-1])
+        return (values * (filters @ per_weight)).sum(axis=1)
+
+    def _from_points(
+        self, values: Float[Array, "M P channels"]
+    ) -> list[Float[Array, "M m copies_channels"]]:
         analysis, sizes = _reached_columns(self._matrices)
-        result = _atoms_to_points(sum_blocks(summed, graph), analysis.T)
-        return _fill_degrees(_split(result, sizes, 1), sizes)
+        return _fill_degrees(_split(_rows_to_points(values, analysis.T), sizes, 1), sizes)
 
     def _filters(self, harmonics: Sequence[Float[Array, "B W"]]) -> Float[Array, "B W P weights"]:
         """The edge's harmonics at the points, one column for each weight."""
@@ -177,10 +200,10 @@ def _components_last(
     return _apply(jnp.swapaxes(x, -1, -2), matrix)
 
 
-def _atoms_to_points(
+def _rows_to_points(
     x: Float[Array, "N rows channels"], matrix: np.ndarray
 ) -> Float[Array, "N columns channels"]:
-    """Multiply the rows of every atom by a matrix, channels kept innermost: one GEMM."""
+    """Multiply the rows of every atom or edge by a matrix, channels innermost: one GEMM."""
     num_nodes, rows, channels = x.shape
     by_row = jnp.swapaxes(x, 0, 1).reshape(rows, num_nodes * channels)
     mapped: jax.Array = jnp.asarray(matrix, x.dtype) @ by_row

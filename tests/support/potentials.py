@@ -10,6 +10,7 @@ from mlip.data.structure import Structure
 from mlip.models import build_model
 from mlip.models.mace import MACEConfig
 from mlip.models.nequip import NequIPConfig
+from mlip.models.tdn import TDNConfig
 from mlip.potential import Potential
 
 ELEMENTS = (1, 6, 8)
@@ -54,6 +55,23 @@ def nequip_config(**changes):
     return NequIPConfig(**(small | changes))
 
 
+def tdn_config(**changes):
+    small = {
+        "elements": ELEMENTS,
+        "cutoff": 3.0,
+        "channels": 4,
+        "lmax": 1,
+        "num_layers": 2,
+        "num_heads": 2,
+        "num_gaussians": 4,
+        "radial_mlp": (8,),
+        "avg_num_neighbors": 5.0,
+        "scale": 1.3,
+        "shift": -0.2,
+    }
+    return TDNConfig(**(small | changes))
+
+
 def potential_of(config, precision="float64", seed=0):
     model = build_model(config, rngs=nnx.Rngs(seed), dtype=jnp.dtype(precision))
     e0 = {z: E0.get(z, 0.0) for z in config.elements}
@@ -89,7 +107,8 @@ def outputs(potential, structures, shape=SHAPE):
     pairs = [neighbor_list(structure, potential.cutoff) for structure in structures]
     graph = collate(structures, pairs, potential.elements, shape, potential.dtype)
     output = potential.evaluate_graph(graph)
-    node_energy, energy, forces, stress = (np.asarray(value) for value in output)
+    node_energy, energy, forces = (np.asarray(value) for value in output[:3])
+    stress = [None] * shape.graphs if output.stress is None else np.asarray(output.stress)
     results, start = [], 0
     for index, structure in enumerate(structures):
         atoms = slice(start, start + len(structure))
