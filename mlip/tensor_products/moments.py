@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from mlip.graph import Graph
 from mlip.nn.irreps import degree_slice
 from mlip.tensor_products.edgewise import sum_blocks
+from mlip.tensor_products.layout import split_reached
 from mlip.tensor_products.protocol import Convolution, NodeProduct
 
 
@@ -80,12 +81,7 @@ class MomentConvolution(Convolution):
         # A batch of products, one for each block, needs no transposition of the moments.
         mapped = jnp.broadcast_to(matrix, (moments.shape[0], *matrix.shape)) @ moments
         summed = sum_blocks(mapped, graph)
-        sizes = [(2 * l + 1) * n for l, n in enumerate(self._multiplicity)]
-        parts = jnp.split(summed, np.cumsum(sizes)[:-1].tolist(), axis=1)
-        return [
-            part if size else jnp.zeros((part.shape[0], 2 * l + 1, 0), part.dtype)
-            for l, (part, size) in enumerate(zip(parts, sizes, strict=True))
-        ]
+        return split_reached(summed, self._multiplicity)
 
     def _moments(
         self,

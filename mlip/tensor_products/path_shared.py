@@ -19,7 +19,7 @@ from mlip.graph import Graph
 from mlip.nn.irreps import coupling_paths
 from mlip.settings import Settings
 from mlip.tensor_products.edgewise import sum_blocks
-from mlip.tensor_products.layout import split_degrees_first
+from mlip.tensor_products.layout import split_reached
 from mlip.tensor_products.protocol import Convolution, NodeProduct, Paths, check_paths
 from mlip.tensor_products.sparse import Coupling, CouplingMap
 
@@ -122,7 +122,7 @@ class PathSharedConvolution(Convolution):
         weighted = features[graph.senders] * weights[:, :, None, :]
         stacked = weighted.reshape(blocks, width * columns, -1)
         messages = sum_blocks(side_by_side @ stacked, graph)
-        return split_degrees_first(jnp.moveaxis(messages, 1, 0), self._map.copies)
+        return split_reached(messages, self._map.copies)
 
 
 @cache
