@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from mlip.graph import Graph
 from mlip.nn.irreps import degree_slice
 from mlip.tensor_products.edgewise import sum_blocks
+from mlip.tensor_products.layout import split_reached
 from mlip.tensor_products.protocol import Convolution, NodeProduct
 
 
@@ -75,9 +76,8 @@ class MomentConvolution(Convolution):
         graph: Graph,
     ) -> list[Float[Array, "N m copies_channels"]]:
         """Messages summed over the neighbours of each atom; see `Convolution`."""
-        return self._split(
-            sum_blocks(self._messages(features[graph.senders], harmonics, weights), graph)
-        )
+        messages = self._messages(features[graph.senders], harmonics, weights)
+        return split_reached(sum_blocks(messages, graph), self._multiplicity)
 
     def on_edges(
         self,
@@ -86,7 +86,7 @@ class MomentConvolution(Convolution):
         weights: Float[Array, "B W weights_channels"],
     ) -> list[Float[Array, "B m copies_channels"]]:
         """Messages of features on edges, summed over each row; see `Convolution`."""
-        return self._split(self._messages(features, harmonics, weights))
+        return split_reached(self._messages(features, harmonics, weights), self._multiplicity)
 
     def _messages(
         self,
@@ -99,16 +99,6 @@ class MomentConvolution(Convolution):
         matrix = jnp.asarray(self._coefficients, moments.dtype)
         # A batch of products, one for each block, needs no transposition of the moments.
         return jnp.broadcast_to(matrix, (moments.shape[0], *matrix.shape)) @ moments
-
-    def _split(
-        self, messages: Float[Array, "M reached channels"]
-    ) -> list[Float[Array, "M m copies_channels"]]:
-        sizes = [(2 * l + 1) * n for l, n in enumerate(self._multiplicity)]
-        parts = jnp.split(messages, np.cumsum(sizes)[:-1].tolist(), axis=1)
-        return [
-            part if size else jnp.zeros((part.shape[0], 2 * l + 1, 0), part.dtype)
-            for l, (part, size) in enumerate(zip(parts, sizes, strict=True))
-        ]
 
     def _moments(
         self,

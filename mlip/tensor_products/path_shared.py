@@ -19,7 +19,7 @@ from mlip.graph import Graph
 from mlip.nn.irreps import coupling_paths
 from mlip.settings import Settings
 from mlip.tensor_products.edgewise import sum_blocks
-from mlip.tensor_products.layout import split_degrees_first
+from mlip.tensor_products.layout import split_reached
 from mlip.tensor_products.protocol import Convolution, NodeProduct, Paths, check_paths
 from mlip.tensor_products.sparse import Coupling, CouplingMap
 
@@ -114,7 +114,7 @@ class PathSharedConvolution(Convolution):
     ) -> list[Float[Array, "N m copies_channels"]]:
         """Messages summed over the neighbours of each atom; see `Convolution`."""
         messages = sum_blocks(self._messages(features[graph.senders], harmonics, weights), graph)
-        return split_degrees_first(jnp.moveaxis(messages, 1, 0), self._map.copies)
+        return split_reached(messages, self._map.copies)
 
     def on_edges(
         self,
@@ -124,7 +124,7 @@ class PathSharedConvolution(Convolution):
     ) -> list[Float[Array, "B m copies_channels"]]:
         """Messages of features on edges, summed over each row; see `Convolution`."""
         messages = self._messages(features, harmonics, weights)
-        return split_degrees_first(jnp.moveaxis(messages, 1, 0), self._map.copies)
+        return split_reached(messages, self._map.copies)
 
     def _messages(
         self,
