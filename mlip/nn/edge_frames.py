@@ -29,9 +29,7 @@ class EdgeFrames(NamedTuple):
         self, parts: Sequence[Float[Array, "N m channels"]], graph: Graph
     ) -> list[Float[Array, "B W rows channels"]]:
         """D_l x_j for each degree."""
-        return [
-            matrix @ part[graph.senders] for matrix, part in zip(self.into, parts, strict=True)
-        ]
+        return [matrix @ part[graph.senders] for matrix, part in zip(self.into, parts, strict=True)]
 
     def of_receivers(
         self, parts: Sequence[Float[Array, "N m channels"]], graph: Graph

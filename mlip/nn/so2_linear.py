@@ -109,7 +109,7 @@ def by_order(
 def by_degree(
     orders: Sequence[Float[Array, "*batch signs degrees_channels"]], lmax: int
 ) -> list[Float[Array, "*batch rows channels"]]:
-    """Back to one array for each degree, with its rows 0, 1, −1, 2, −2, …"""
+    """Back to one array for each degree, with all its rows."""
     columns = [jnp.split(x, lmax + 1 - m, axis=-1) for m, x in enumerate(orders)]
     return [
         jnp.concatenate([columns[m][l - m] for m in range(min(l + 1, len(orders)))], axis=-2)
@@ -118,7 +118,7 @@ def by_degree(
 
 
 def _split_orders(x: Float[Array, "*batch rows channels"]) -> list[jax.Array]:
-    """Rows 0 | 1, −1 | 2, −2 | …"""
+    """Row 0, rows 1 and −1, rows 2 and −2, and so on."""
     # Split, not sliced: the derivative of a split is one concatenation.
     return jnp.split(x, list(range(1, x.shape[-2], 2)), axis=-2)
 

@@ -59,7 +59,7 @@ def escn_config(**changes):
     small = {
         "elements": ELEMENTS,
         "cutoff": 3.0,
-        "channels": 3,
+        "channels": 8,
         "hidden_channels": 4,
         "lmax": 2,
         "mmax": 1,
