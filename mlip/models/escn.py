@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -36,8 +37,13 @@ class ESCNConfig(ModelConfig):
     """Everything that fixes an eSCN model but its weights."""
 
     name: Literal["escn"] = "escn"
-    channels: int = Field(64, ge=1, description="channels of every degree, between the blocks")
-    hidden_channels: int = Field(64, ge=1, description="channels on the edges and in the product")
+    channels: int = Field(64, ge=1, description="channels of every degree of an atom")
+    message_channels: int = Field(
+        32, ge=1, description="channels that are rotated to the edges and back"
+    )
+    hidden_channels: int = Field(
+        64, ge=1, description="channels between the two linear maps on an edge"
+    )
     lmax: int = Field(3, ge=1, le=6, description="highest degree of the features")
     mmax: int | None = Field(
         2, ge=0, description="highest order |m| kept in the edge frames; null keeps all"
@@ -45,7 +51,7 @@ class ESCNConfig(ModelConfig):
     num_layers: int = Field(2, ge=1, description="blocks of messages and feed-forward network")
     num_bessel: int = Field(8, ge=1, description="radial basis functions")
     envelope_power: int = Field(5, ge=2, description="power of the polynomial cutoff envelope")
-    edge_channels: int = Field(
+    element_channels: int = Field(
         16, ge=1, description="width of each element as the radial networks see it"
     )
     radial_mlp: tuple[int, ...] = Field(
@@ -59,7 +65,7 @@ class ESCNConfig(ModelConfig):
 
     def operator_shapes(self) -> dict[str, OperatorShapes]:
         """One product for each layer; messages are no tensor product of the library."""
-        sizes = (self.correlation, len(self.elements), self.hidden_channels)
+        sizes = (self.correlation, len(self.elements), self.channels)
         return {
             "product": [
                 PowerShape(self.lmax, output_lmax, *sizes) for output_lmax in self.output_degrees()
@@ -105,8 +111,8 @@ class ESCN(nnx.Module):
 
         self.config = config
         self.embedding = embedding(config.channels)
-        self.sender_embedding = embedding(config.edge_channels)
-        self.receiver_embedding = embedding(config.edge_channels)
+        self.sender_embedding = embedding(config.element_channels)
+        self.receiver_embedding = embedding(config.element_channels)
         self.degree_embedding = DegreeEmbedding(config, rngs=rngs, dtype=dtype)
         self.layers = nnx.List(
             [
@@ -161,7 +167,9 @@ class DegreeEmbedding(nnx.Module):
 
     def __init__(self, config: ESCNConfig, *, rngs: nnx.Rngs, dtype: DTypeLike) -> None:
         self.degrees = config.lmax + 1
-        self.radial_mlp = _radial_mlp(config, self.degrees * config.channels, rngs, dtype)
+        self.radial_mlp = _radial_mlp(
+            config, self.degrees * config.channels, rngs=rngs, dtype=dtype
+        )
 
     def __call__(self, edges: Edges, graph: Graph) -> Float[Array, "N d channels"]:
         """Degrees 0..lmax of every atom."""
@@ -202,50 +210,60 @@ class ESCNLayer(nnx.Module):
 class SO2Message(nnx.Module):
     """Messages formed in the frame of their edge, where linear maps need no coupling coefficients.
 
-        h_ij = gate(S₁ (w_ij ⊙ [D_ij x_j, D_ij x_i])),   out_i = Σ_j u(r_ij) D_ijᵀ S₂ h_ij
+        h_ij = gate(S₁ (w_ij ⊙ D_ij (U x_j + V x_i))),   out_i = O Σ_j u(r_ij) D_ijᵀ S₂ h_ij
 
     with D the rotation of the edge to the polar axis, w radial weights for each degree, order m
     and channel, S₁ and S₂ linear maps of all degrees and channels of one order (`SO2Linear`), a
-    gate between them, and u the cutoff envelope. All maps commute with turns about the edge, so
-    that truncation to |m| ≤ mmax is exactly equivariant as well.
+    gate between them, and u the cutoff envelope. All of them commute with turns about the edge, so
+    that truncation to |m| ≤ mmax is exactly equivariant as well. U, V and O act on atoms, of which
+    there are few, and let the many edges do with fewer channels; the published network has x_j and
+    x_i side by side instead of their sum.
 
     This is no `Convolution` of the tensor-product library, and none can take its place: that
-    multiplies each channel by itself with weights of the edge and sums at once, while here all
-    channels and degrees are mixed by trained matrices and pass a nonlinearity on every edge, before
-    there is a sum. With S₁ diagonal in the channels, S₂ and the gate left out, what remains is the
-    operator `so2`.
+    multiplies each channel by itself with weights of the edge and sums at once, while here trained
+    matrices mix all channels and degrees, and a nonlinearity acts on every edge, before there is a
+    sum. With S₁ diagonal in the channels, the gate and S₂ left out, what remains is the operator
+    `so2`.
     """
 
     def __init__(self, config: ESCNConfig, *, rngs: nnx.Rngs, dtype: DTypeLike) -> None:
-        channels, hidden = config.channels, config.hidden_channels
-        self.lmax, self.mmax = config.lmax, config.orders()
-        self.sizes = tuple((self.lmax + 1 - m) * 2 * channels for m in range(self.mmax + 1))
-        self.radial_mlp = _radial_mlp(config, sum(self.sizes), rngs, dtype)
-        degrees = (self.lmax, self.mmax)
+        lmax, mmax = config.lmax, config.orders()
+        wide, narrow = [config.channels] * (lmax + 1), [config.message_channels] * (lmax + 1)
+        hidden = config.hidden_channels
+        self.sizes = tuple((lmax + 1 - m) * config.message_channels for m in range(mmax + 1))
+        self.from_sender = DegreeLinear(wide, narrow, rngs=rngs, dtype=dtype)
+        self.from_receiver = DegreeLinear(wide, narrow, rngs=rngs, dtype=dtype)
+        self.radial_mlp = _radial_mlp(config, sum(self.sizes), rngs=rngs, dtype=dtype)
         self.linear_in = SO2Linear(
-            *degrees, 2 * channels, hidden, self.lmax * hidden, rngs=rngs, dtype=dtype
+            lmax, mmax, narrow[0], hidden, lmax * hidden, rngs=rngs, dtype=dtype
         )
-        self.linear_out = SO2Linear(*degrees, hidden, channels, rngs=rngs, dtype=dtype)
+        self.linear_out = SO2Linear(lmax, mmax, hidden, narrow[0], rngs=rngs, dtype=dtype)
+        self.linear = EquivariantLinear(narrow, config.channels, rngs=rngs, dtype=dtype)
 
     def __call__(
         self, parts: Sequence[Float[Array, "N m channels"]], edges: Edges, graph: Graph
     ) -> Float[Array, "N d channels"]:
         """What arrives at each atom, from one array for each degree."""
-        frames = edges.frames
-        both = [frames.of_senders(parts, graph), frames.of_receivers(parts, graph)]
-        pairs = by_order(both, self.mmax)
+        # Split by degrees before the gather: parts of every edge would have to be copied out else.
+        pairs = [
+            sender[graph.senders] + receiver[graph.receivers][:, None]
+            for sender, receiver in zip(
+                self.from_sender(parts), self.from_receiver(parts), strict=True
+            )
+        ]
+        orders = by_order(edges.frames.rotate(pairs), len(self.sizes) - 1)
         weights = self._radial_weights(edges.radial)
-        hidden, gates = self.linear_in([y * w for y, w in zip(pairs, weights, strict=True)])
+        hidden, gates = self.linear_in([x * w for x, w in zip(orders, weights, strict=True)])
         messages, _ = self.linear_out(gate_orders(hidden, gates))
-        return sum_blocks(frames.sum_back(by_degree(messages, self.lmax)), graph)
+        summed = edges.frames.sum_back(by_degree(messages, len(parts) - 1))
+        return self.linear(split_degrees(sum_blocks(summed, graph)))
 
     def _radial_weights(
         self, radial: Float[Array, "B W features"]
     ) -> list[Float[Array, "B W 1 degrees_channels"]]:
         """One array for each order; the signs of an order share their weights."""
         weights = self.radial_mlp(radial)[:, :, None]
-        ends = [sum(self.sizes[: m + 1]) for m in range(self.mmax)]
-        return jnp.split(weights, ends, axis=-1)
+        return jnp.split(weights, np.cumsum(self.sizes)[:-1].tolist(), axis=-1)
 
 
 class SphereFeedForward(nnx.Module):
@@ -265,22 +283,22 @@ class SphereFeedForward(nnx.Module):
     def __init__(
         self, config: ESCNConfig, output_lmax: int, *, rngs: nnx.Rngs, dtype: DTypeLike
     ) -> None:
-        channels, hidden, lmax = config.channels, config.hidden_channels, config.lmax
-        self.linear_in = DegreeLinear(
-            [channels] * (lmax + 1), [(1 + lmax) * hidden] + [hidden] * lmax, rngs=rngs, dtype=dtype
-        )
+        channels, lmax = config.channels, config.lmax
+        same = [channels] * (lmax + 1)
+        with_gates = [channels * (1 + lmax), *same[1:]]
+        self.linear_in = DegreeLinear(same, with_gates, rngs=rngs, dtype=dtype)
         self.product = build_power(
             config.product,
             lmax,
             output_lmax,
             config.correlation,
             len(config.elements),
-            hidden,
+            channels,
             rngs=rngs,
             dtype=dtype,
         )
         self.linear_out = EquivariantLinear(
-            [hidden] * (output_lmax + 1), channels, rngs=rngs, dtype=dtype
+            [channels] * (output_lmax + 1), channels, rngs=rngs, dtype=dtype
         )
 
     def __call__(
@@ -292,9 +310,9 @@ class SphereFeedForward(nnx.Module):
 
 
 def _radial_mlp(
-    config: ESCNConfig, num_weights: int, rngs: nnx.Rngs, dtype: DTypeLike
+    config: ESCNConfig, num_weights: int, *, rngs: nnx.Rngs, dtype: DTypeLike
 ) -> RadialMLP:
-    features = config.num_bessel + 2 * config.edge_channels
+    features = config.num_bessel + 2 * config.element_channels
     return RadialMLP((features, *config.radial_mlp, num_weights), rngs=rngs, dtype=dtype)
 
 

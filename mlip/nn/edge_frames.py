@@ -1,4 +1,4 @@
-"""Features of atoms seen in the frame of each edge, and messages brought back from there."""
+"""Features on edges taken to the frame of each edge, and what comes back from there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlip.graph import Graph
 from mlip.nn.wigner import edge_frame
 
 
@@ -25,23 +24,11 @@ class EdgeFrames(NamedTuple):
     into: list[Float[Array, "B W rows m"]]
     back: list[Float[Array, "B m W_rows"]]
 
-    def of_senders(
-        self, parts: Sequence[Float[Array, "N m channels"]], graph: Graph
+    def rotate(
+        self, parts: Sequence[Float[Array, "B W m channels"]]
     ) -> list[Float[Array, "B W rows channels"]]:
-        """D_l x_j for each degree."""
-        return [matrix @ part[graph.senders] for matrix, part in zip(self.into, parts, strict=True)]
-
-    def of_receivers(
-        self, parts: Sequence[Float[Array, "N m channels"]], graph: Graph
-    ) -> list[Float[Array, "B W rows channels"]]:
-        """D_l x_i for each degree: the edges of a row share x_i, so one product serves them all."""
-        rotated = []
-        for matrix, part in zip(self.into, parts, strict=True):
-            blocks, width, rows, components = matrix.shape
-            tall = matrix.reshape(blocks, width * rows, components)
-            received = tall @ part[graph.receivers]
-            rotated.append(received.reshape(blocks, width, rows, part.shape[-1]))
-        return rotated
+        """D_l x_l for features on the edges, one array for each degree."""
+        return [matrix @ part for matrix, part in zip(self.into, parts, strict=True)]
 
     def sum_back(
         self, parts: Sequence[Float[Array, "B W rows channels"]]

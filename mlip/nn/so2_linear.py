@@ -90,37 +90,28 @@ def gate_orders(
 
 
 def by_order(
-    features: Sequence[Sequence[Float[Array, "*batch rows channels"]]], mmax: int
+    parts: Sequence[Float[Array, "*batch rows channels"]], mmax: int
 ) -> list[Float[Array, "*batch signs degrees_channels"]]:
-    """From arrays for each degree, as rotated into the frame, to one array for each order.
+    """From one array for each degree, as rotated into the frame, to one for each order.
 
     Args:
-        features: one or more, whose channels are put side by side; of each the rows
-            0, 1, −1, 2, −2, … of degrees 0..lmax, up to order mmax.
+        parts: rows 0, 1, −1, 2, −2, … of each degree 0..lmax, up to order mmax.
         mmax: highest order.
     """
-    degrees = [[_split_orders(part) for part in parts] for parts in zip(*features, strict=True)]
-    return [
-        jnp.concatenate([rows[m] for parts in degrees[m:] for rows in parts], axis=-1)
-        for m in range(mmax + 1)
-    ]
+    # Split, not sliced: the derivative of a split is one concatenation.
+    degrees = [jnp.split(part, list(range(1, part.shape[-2], 2)), axis=-2) for part in parts]
+    return [jnp.concatenate([signs[m] for signs in degrees[m:]], axis=-1) for m in range(mmax + 1)]
 
 
 def by_degree(
     orders: Sequence[Float[Array, "*batch signs degrees_channels"]], lmax: int
 ) -> list[Float[Array, "*batch rows channels"]]:
-    """Back to one array for each degree, with all its rows."""
+    """The inverse of `by_order`."""
     columns = [jnp.split(x, lmax + 1 - m, axis=-1) for m, x in enumerate(orders)]
     return [
         jnp.concatenate([columns[m][l - m] for m in range(min(l + 1, len(orders)))], axis=-2)
         for l in range(lmax + 1)
     ]
-
-
-def _split_orders(x: Float[Array, "*batch rows channels"]) -> list[jax.Array]:
-    """Row 0, rows 1 and −1, rows 2 and −2, and so on."""
-    # Split, not sliced: the derivative of a split is one concatenation.
-    return jnp.split(x, list(range(1, x.shape[-2], 2)), axis=-2)
 
 
 def _matmul(x: Float[Array, "*batch inputs"], weight: Float[Array, "inputs outputs"]) -> jax.Array:
