@@ -8,6 +8,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from mlip.models.common import ModelConfig
+from mlip.models.escn import ESCN, ESCNConfig
 from mlip.models.mace import MACE, MACEConfig
 from mlip.models.nequip import NequIP, NequIPConfig
 from mlip.models.operators import choose_operators
@@ -19,6 +20,7 @@ _MODELS: dict[type[ModelConfig], Callable[..., nnx.Module]] = {
     MACEConfig: MACE,
     NequIPConfig: NequIP,
     TDNConfig: TDN,
+    ESCNConfig: ESCN,
 }
 MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
     str(config.model_fields["name"].default): config for config in _MODELS

@@ -8,6 +8,7 @@ from mlip.data.collate import BatchShape, collate
 from mlip.data.neighbors import neighbor_list
 from mlip.data.structure import Structure
 from mlip.models import build_model
+from mlip.models.escn import ESCNConfig
 from mlip.models.mace import MACEConfig
 from mlip.models.nequip import NequIPConfig
 from mlip.models.tdn import TDNConfig
@@ -70,6 +71,26 @@ def tdn_config(**changes):
         "shift": -0.2,
     }
     return TDNConfig(**(small | changes))
+
+
+def escn_config(**changes):
+    small = {
+        "elements": ELEMENTS,
+        "cutoff": 3.0,
+        "channels": 8,
+        "message_channels": 4,
+        "hidden_channels": 6,
+        "lmax": 2,
+        "mmax": 1,
+        "num_bessel": 4,
+        "element_channels": 2,
+        "radial_mlp": (8,),
+        "readout_mlp": 4,
+        "avg_num_neighbors": 5.0,
+        "scale": 1.3,
+        "shift": -0.2,
+    }
+    return ESCNConfig(**(small | changes))
 
 
 def potential_of(config, precision="float64", seed=0):
