@@ -200,7 +200,8 @@ def test_a_shard_that_is_there_twice(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [b"no zlib", zlib.compress(b"{"), zlib.compress(b"[1, 2]"),
-                                 ase_row(2)[:-9], zlib.compress(b"{}")])  # fmt: skip
+                                 ase_row(2)[:-9], zlib.compress(b"{}")],
+                         ids=["no zlib", "no JSON", "no mapping", "cut", "empty"])  # fmt: skip
 def test_corrupt_ase_row(tmp_path, bad):
     path = ase_lmdb(tmp_path / "a.aselmdb", {1: ase_row(1), 2: bad, 3: ase_row(3)})
     one_bad_record(open_source(path), 1, r"a\.aselmdb#2: the record is")
@@ -221,7 +222,8 @@ def test_damaged_ids_of_an_ase_lmdb(tmp_path):
 
 @pytest.mark.parametrize(
     "bad", [b"no gzip", gzip.compress(b"no pickle"), molecule(DFT_1st=[])[:-20],
-            gzip.compress(pickle.dumps([1]))]
+            gzip.compress(pickle.dumps([1]))],
+    ids=["no gzip", "no pickle", "cut", "no mapping"],
 )  # fmt: skip
 def test_corrupt_molecule(tmp_path, bad):
     good = molecule(DFT_1st=[relaxation_step()])
