@@ -1,4 +1,4 @@
-"""One size for all degrees of an atom."""
+"""Normalisation of features: one size for all degrees of an atom, or one for each."""
 
 import jax
 import jax.numpy as jnp
