@@ -132,8 +132,9 @@ class ESCN(nnx.Module):
         """
         config = self.config
         edges = self._edges(graph, vectors)
-        x = self.degree_embedding(edges, graph)
-        x = _add_low_degrees(x, self.embedding[...][graph.species][:, None])
+        scalars = self.embedding[...][graph.species][:, None]
+        degree = self.degree_embedding(edges, graph)
+        x = jnp.concatenate([degree[:, :1] + scalars, degree[:, 1:]], axis=1)
         for layer in self.layers:
             x = layer(x, edges, graph)
         (scalars,) = self.norm([x])
@@ -174,8 +175,7 @@ class DegreeEmbedding(nnx.Module):
     def __call__(self, edges: Edges, graph: Graph) -> Float[Array, "N d channels"]:
         """Degrees 0..lmax of every atom."""
         weights = jnp.split(self.radial_mlp(edges.radial), self.degrees, axis=-1)
-        scaled = [weight * sqrt(2 * l + 1) for l, weight in enumerate(weights)]
-        return sum_blocks(edges.frames.spread(scaled), graph)
+        return sum_blocks(edges.frames.spread(weights), graph)
 
 
 class ESCNLayer(nnx.Module):
@@ -314,12 +314,6 @@ def _radial_mlp(
 ) -> RadialMLP:
     features = config.num_bessel + 2 * config.element_channels
     return RadialMLP((features, *config.radial_mlp, num_weights), rngs=rngs, dtype=dtype)
-
-
-def _add_low_degrees(
-    x: Float[Array, "N d channels"], scalars: Float[Array, "N 1 channels"]
-) -> Float[Array, "N d channels"]:
-    return jnp.concatenate([x[:, :1] + scalars, x[:, 1:]], axis=1)
 
 
 def _is_matrix(path: tuple[object, ...]) -> bool:

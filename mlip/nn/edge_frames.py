@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -43,12 +44,14 @@ class EdgeFrames(NamedTuple):
     def spread(
         self, scalars: Sequence[Float[Array, "B W channels"]]
     ) -> Float[Array, "B d channels"]:
-        """`sum_back` of m = 0 alone, with one array for each degree: weights times harmonics."""
+        """Σ over the edges of a row of their weight times Y_l times a scalar of each degree l.
+
+        The row m = 0 of a frame is Y_l(r̂) / √(2l+1).
+        """
         summed = []
-        for matrix, part in zip(self.back, scalars, strict=True):
-            blocks, width, channels = part.shape
-            polar = matrix.reshape(blocks, matrix.shape[1], width, -1)[..., 0]
-            summed.append(polar @ part.reshape(blocks, width, channels))
+        for l, (matrix, part) in enumerate(zip(self.back, scalars, strict=True)):
+            harmonics = matrix.reshape(*matrix.shape[:2], part.shape[1], -1)[..., 0]
+            summed.append(harmonics @ (part * sqrt(2 * l + 1)))
         return jnp.concatenate(summed, axis=1)
 
 
