@@ -31,7 +31,7 @@ $(RUN)/md/energy_drift.png: $(RUN)/report.html
 	    md.ensemble=nve md.timestep=0.5 md.time=1
 
 test: $(READY) ## set up, run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 lint: $(READY) ## set up, run the linter, the formatter's check and the type checker
 	$(BIN)/ruff check .

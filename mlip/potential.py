@@ -38,13 +38,14 @@ class Output(NamedTuple):
         node_energy: interaction energy of each atom (without E0), eV, shape (N,).
         energy: interaction energy of each structure, eV, shape (G,).
         forces: eV/Å, shape (N, 3).
-        stress: eV/Å³, tensile positive, shape (G, 3, 3); zero without a cell.
+        stress: eV/Å³, tensile positive, shape (G, 3, 3); zero without a cell, `None` of a model
+            with direct forces.
     """
 
     node_energy: Float[Array, "N"]
     energy: Float[Array, "G"]
     forces: Float[Array, "N 3"]
-    stress: Float[Array, "G 3 3"]
+    stress: Float[Array, "G 3 3"] | None
 
 
 class Prediction(NamedTuple):
@@ -54,7 +55,8 @@ class Prediction(NamedTuple):
         energy: total energy, E0 included, eV.
         energies: per-atom energies, E0 included, eV, shape (n,).
         forces: eV/Å, shape (n, 3).
-        stress: eV/Å³, tensile positive, shape (3, 3); `None` unless periodic in three directions.
+        stress: eV/Å³, tensile positive, shape (3, 3); `None` unless periodic in three directions,
+            and of a potential with direct forces.
     """
 
     energy: float
@@ -80,13 +82,17 @@ def evaluate(model: nnx.Module, graph: Graph) -> Output:
 
     All follow from the derivatives g_ij = ∂E/∂r_ij by the edge vectors: the force on an atom is the
     sum of g over its incoming edges less the sum over its outgoing ones, and the strain derivative
-    is Σ r_ij ⊗ g_ij, symmetrised.
+    is Σ r_ij ⊗ g_ij, symmetrised. A model that says `direct_forces` gives its forces itself, and
+    then there is no stress.
 
     Args:
         model: maps (graph, edge vectors) to per-atom energies.
         graph: a padded batch.
     """
     vectors = edge_vectors(graph, graph.positions)
+    if has_direct_forces(model):
+        node_energy, forces = model.energy_and_forces(graph, vectors)
+        return Output(node_energy, _sum_atoms(graph, node_energy), forces, None)
 
     def total_energy(r: Float[Array, "B W 3"]) -> tuple[Float[Array, ""], Float[Array, "N"]]:
         node_energy = model(graph, r)
@@ -94,8 +100,17 @@ def evaluate(model: nnx.Module, graph: Graph) -> Output:
 
     gradient, node_energy = jax.grad(total_energy, has_aux=True)(vectors)
     gradient = jnp.where(graph.edge_mask[..., None], gradient, jnp.zeros_like(gradient))
-    energy = jax.ops.segment_sum(node_energy, graph.node_graph, graph.num_graphs)
+    energy = _sum_atoms(graph, node_energy)
     return Output(node_energy, energy, _forces(graph, gradient), _stress(graph, vectors, gradient))
+
+
+def has_direct_forces(model: nnx.Module) -> bool:
+    """Whether a model gives forces as an output of its own, not as gradient of its energy."""
+    return bool(getattr(model, "direct_forces", False))
+
+
+def _sum_atoms(graph: Graph, node_energy: Float[Array, "N"]) -> Float[Array, "G"]:
+    return jax.ops.segment_sum(node_energy, graph.node_graph, graph.num_graphs)
 
 
 def _forces(graph: Graph, gradient: Float[Array, "B W 3"]) -> Float[Array, "N 3"]:
@@ -155,6 +170,7 @@ class Potential:
         self.precision: Precision = precision
         self.metadata = dict(metadata or {})
         self.config: Any = model.config
+        self.direct_forces = has_direct_forces(model)
         self.compilations: list[Compilation] = []
         self._graphdef, self._state = nnx.split(model)
         self._shapes_seen: set[BatchShape] = set()
@@ -165,7 +181,8 @@ class Potential:
         symbols = " ".join(chemical_symbols[z] for z in self.elements)
         return (
             f"Potential({self.config.name}, {self.num_parameters:,} parameters, cutoff "
-            f"{self.cutoff} Å, elements {symbols}, {self.precision})"
+            f"{self.cutoff} Å, elements {symbols}, {self.precision}"
+            f"{', direct forces' if self.direct_forces else ''})"
         )
 
     @property
@@ -258,20 +275,16 @@ class Potential:
 
     def unpack(self, output: Output, structures: Sequence[Structure]) -> list[Prediction]:
         """Split a batch's output by structure, sums and E0 in float64."""
-        node_energy, forces, stress = (
-            np.asarray(value, dtype=np.float64)
-            for value in (output.node_energy, output.forces, output.stress)
+        node_energy, forces = (
+            np.asarray(value, dtype=np.float64) for value in (output.node_energy, output.forces)
         )
+        stress = None if output.stress is None else np.asarray(output.stress, dtype=np.float64)
         predictions, node = [], 0
         for g, structure in enumerate(structures):
             atoms = slice(node, node + len(structure))
             energies = node_energy[atoms] + [self.e0[int(z)] for z in structure.numbers]
-            periodic = bool(np.all(structure.pbc))
-            predictions.append(
-                Prediction(
-                    float(energies.sum()), energies, forces[atoms], stress[g] if periodic else None
-                )
-            )
+            known = None if stress is None or not np.all(structure.pbc) else stress[g]
+            predictions.append(Prediction(float(energies.sum()), energies, forces[atoms], known))
             node += len(structure)
         return predictions
 

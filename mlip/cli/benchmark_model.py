@@ -34,7 +34,7 @@ def run(settings: BenchmarkModelConfig) -> None:
     training = time_training_steps(
         model, data.train, settings.optimizer, settings.loss, settings.steps
     )
-    elements = data.config.elements  # type: ignore[attr-defined]
+    elements = data.config.elements
     potential = Potential(model, elements=elements, e0=data.e0, precision=settings.precision)
     ase = time_ase_steps(potential, dataset.valid[0], settings.steps)
     results: dict[str, Any] = {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlip.data.preflight import PreflightReport
     from mlip.data.statistics import Statistics
     from mlip.data.streaming import StreamedBatches
-    from mlip.settings import Settings
+    from mlip.models import ModelConfig
 
 
 class Data(NamedTuple):
@@ -33,7 +33,7 @@ class Data(NamedTuple):
     """
 
     dataset: Dataset
-    config: Settings
+    config: ModelConfig
     e0: dict[int, float]
     train: Batches | StreamedBatches
     valid: Batches | StreamedBatches
@@ -63,7 +63,7 @@ def load_and_check(settings: DatasetSettings, cutoff: float) -> tuple[Dataset, P
 
 def make_batches(
     dataset: Dataset,
-    template: Settings,
+    template: ModelConfig,
     *,
     batch_size: int,
     precision: str,
@@ -85,11 +85,11 @@ def make_batches(
     """
     from mlip.data.statistics import compute_statistics
 
-    elements = template.elements or dataset.elements  # type: ignore[attr-defined]
+    elements = template.elements or dataset.elements
     energies = {**(e0 or {}), **dataset.e0.values}
     _require_e0(elements, energies)
     common: dict[str, Any] = {
-        "cutoff": template.cutoff,  # type: ignore[attr-defined]
+        "cutoff": template.cutoff,
         "elements": elements,
         "e0": energies,
         "batch_size": batch_size,
@@ -132,7 +132,9 @@ def _require_e0(elements: tuple[int, ...], e0: dict[int, float]) -> None:
         )
 
 
-def _with_operators(config: Settings, train: Batches | StreamedBatches, precision: str) -> Settings:
+def _with_operators(
+    config: ModelConfig, train: Batches | StreamedBatches, precision: str
+) -> ModelConfig:
     """The config with `auto` replaced by the fastest operators for the largest batches."""
     from mlip.models import choose_operators
     from mlip.tensor_products.auto import GraphSize
@@ -145,7 +147,9 @@ def _with_operators(config: Settings, train: Batches | StreamedBatches, precisio
     return chosen
 
 
-def complete(template: Settings, elements: tuple[int, ...], statistics: Statistics) -> Settings:
+def complete(
+    template: ModelConfig, elements: tuple[int, ...], statistics: Statistics
+) -> ModelConfig:
     """The model's config with everything that was left open filled in from the data."""
     from mlip.models import MODEL_CONFIGS
 
@@ -158,7 +162,7 @@ def complete(template: Settings, elements: tuple[int, ...], statistics: Statisti
     return MODEL_CONFIGS[values["name"]](**filled)
 
 
-def new_model(config: Settings, *, seed: int, precision: str) -> nnx.Module:
+def new_model(config: ModelConfig, *, seed: int, precision: str) -> nnx.Module:
     """A freshly initialised model."""
     import jax.numpy as jnp
     from flax import nnx
@@ -176,7 +180,7 @@ def count_parameters(model: nnx.Module) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
-def continue_from(path: Path, config: Settings, *, precision: str) -> nnx.Module:
+def continue_from(path: Path, config: ModelConfig, *, precision: str) -> nnx.Module:
     """The model of a saved potential, in the given precision.
 
     Args:

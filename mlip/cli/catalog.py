@@ -129,7 +129,8 @@ def active_groups(config_name: str) -> dict[str, str | None]:
     groups: dict[str, str | None] = {}
     for group, option in _defaults(config_dir() / f"{config_name}.yaml"):
         groups[group] = option
-        for path in sorted((config_dir() / group).glob("*.yaml")):
+        files = sorted((config_dir() / group).glob("*.yaml"))
+        for path in sorted(files, key=lambda file: file.stem != option):  # the default option first
             for nested, default in _defaults(path):
                 folder, _, place = nested.removeprefix("/").partition("@")
                 if nested.startswith("/") and place:

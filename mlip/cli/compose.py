@@ -49,6 +49,7 @@ def compose(
     OmegaConf.set_struct(config, False)
     _choices_beat_the_experiment(config, config_name, choices)
     _take_over_architecture(config, content, items)
+    _check_architecture(config, items)
     try:
         config.merge_with(OmegaConf.create(content))
         for item in items:
@@ -71,6 +72,13 @@ def _hydra_compose(config_name: str, choices: Sequence[Choice]) -> DictConfig:
     except MissingConfigException as error:
         raise MlipError(f"A config file is missing: {_first_line(error)}") from error
     except (HydraException, OmegaConfBaseException) as error:
+        for choice in choices:
+            if f"Could not override '{choice.group}'" in str(error):
+                group, _, place = choice.group.partition("@")
+                raise MlipError(
+                    f"{choice.group}={choice.option}: what is chosen for {place.partition('.')[0]} "
+                    f"has no {place} to put a {group} into; leave it out or choose another."
+                ) from error
         raise MlipError(f"The config cannot be composed: {_first_line(error)}") from error
 
 
@@ -164,6 +172,20 @@ def _take_over_architecture(
             )
     if Path(path).expanduser().is_file():
         config["model"] = saved_architecture(Path(path).expanduser())
+
+
+def _check_architecture(config: DictConfig, items: Sequence[Override]) -> None:
+    """Raise for another architecture's name on top of the keys of the one that is chosen."""
+    chosen = OmegaConf.select(config, "model.name")
+    for item in items:
+        if not isinstance(item, Value) or item.key not in ("model", "model.name"):
+            continue
+        name = item.value.get("name") if isinstance(item.value, dict) else item.value
+        if chosen is not None and name in options("model") and name != chosen:
+            raise MlipError(
+                f"model.name={name}: an architecture is chosen by model={name}, which also brings "
+                "its keys along; give that, and single keys beside it."
+            )
 
 
 def saved_architecture(path: Path) -> dict[str, Any]:

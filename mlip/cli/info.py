@@ -12,7 +12,7 @@ from mlip.cli.schema import InfoConfig
 if TYPE_CHECKING:
     from flax import nnx
 
-    from mlip.settings import Settings
+    from mlip.models import ModelConfig
 
 
 def run(settings: InfoConfig) -> None:
@@ -26,7 +26,7 @@ def run(settings: InfoConfig) -> None:
         _describe_config(settings, settings.model)
 
 
-def _describe_config(settings: InfoConfig, template: Settings) -> None:
+def _describe_config(settings: InfoConfig, template: ModelConfig) -> None:
     from mlip.cli.build import make_batches, new_model
     from mlip.cli.costs import evaluation_cost, training_cost
     from mlip.data.dataset import load_dataset
@@ -80,7 +80,7 @@ def _print_model(model: nnx.Module, precision: str, e0: Mapping[int, float], ori
 
     from mlip.cli.build import count_parameters
 
-    config = model.config  # type: ignore[attr-defined]
+    config: ModelConfig = model.config  # type: ignore[attr-defined]
     energies = ", ".join(f"{chemical_symbols[z]} {value:.4f}" for z, value in e0.items())
     rows = {
         "model": config.name,
@@ -89,22 +89,16 @@ def _print_model(model: nnx.Module, precision: str, e0: Mapping[int, float], ori
         "elements": " ".join(chemical_symbols[z] for z in config.elements),
         "precision": precision,
         "E0": f"{energies} eV ({origin})",
-        "operators": ", ".join(_operators(model)),
+        "operators": ", ".join(_operators(config)),
     }
     skipped = {"name", "elements", "cutoff"}
     rows |= {key: str(v) for key, v in config.model_dump().items() if key not in skipped}
     console().print(pairs_table("Model", rows))
 
 
-def _operators(model: nnx.Module) -> list[str]:
-    """Names of the tensor products in use: those of the messages and of the atoms."""
-    found = [
-        type(operator).__name__
-        for layer in getattr(model, "layers", [])
-        for operator in (getattr(layer, "convolution", None), getattr(layer, "product", None))
-        if operator is not None
-    ]
-    return list(dict.fromkeys(found))
+def _operators(config: ModelConfig) -> list[str]:
+    """Where the model has a tensor product, and which."""
+    return [f"{field} {getattr(config, field).name}" for field in config.operator_shapes()]
 
 
 def _print_parameters(model: nnx.Module) -> None:

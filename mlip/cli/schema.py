@@ -18,7 +18,7 @@ from pydantic import (
 from mlip.benchmark.grid import BenchmarkGrid
 from mlip.cli.resolvers import label
 from mlip.data.dataset_settings import DatasetSettings
-from mlip.data.sources.extxyz import LabelKeys
+from mlip.data.sources.labels import LabelKeys
 from mlip.models import MODEL_CONFIGS
 from mlip.runtime import Precision
 from mlip.settings import Settings
@@ -29,7 +29,7 @@ from mlip.training.optimizer import OptimizerSettings
 from mlip.training.schedule import ScheduleSettings
 from mlip.training.settings import TrainerSettings
 
-FROM_DATA = ("elements", "avg_num_neighbors", "scale", "shift")
+FROM_DATA = ("elements", "avg_num_neighbors", "avg_num_atoms", "scale", "shift")
 
 
 def _existing(path: Path) -> Path:
@@ -56,9 +56,10 @@ def template(config: type[Settings]) -> type[Settings]:
 
 
 TEMPLATES = {name: template(config) for name, config in MODEL_CONFIGS.items()}
-ModelTemplate: Any = Union[tuple(TEMPLATES.values())]  # noqa: UP007
-if len(TEMPLATES) > 1:
-    ModelTemplate = Annotated[ModelTemplate, Field(discriminator="name")]
+ModelTemplate: Any = Annotated[
+    Union[tuple(TEMPLATES.values())],  # noqa: UP007
+    Field(discriminator="name"),
+]
 
 SavedOrTemplate = Annotated[
     Annotated[ModelTemplate, Tag("config")] | Annotated[ExistingFile, Tag("file")],

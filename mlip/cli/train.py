@@ -139,7 +139,7 @@ def _finish(settings: TrainConfig, data: Data, result: FitResult) -> None:
     run_dir, dataset = settings.run.dir, data.dataset
     potential = Potential(
         result.model,
-        elements=data.config.elements,  # type: ignore[attr-defined]
+        elements=data.config.elements,
         e0=data.e0,
         precision=settings.trainer.precision,
         metadata=_metadata(settings, data, result),

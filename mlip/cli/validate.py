@@ -62,7 +62,7 @@ def validate(schema: type[S], composed: Mapping[str, Any]) -> S:
             place = locate(detail, schema)
             places.setdefault(place.key, place)
             details.setdefault(place.key, []).append(detail)
-        known = list(known_keys(schema))
+        known = list(known_keys(schema, composed))
         sentences = [
             _sentence(places[key], details[key], known)
             for key in places
@@ -71,13 +71,28 @@ def validate(schema: type[S], composed: Mapping[str, Any]) -> S:
         raise MlipError("\n             ".join(sentences)) from error
 
 
-def known_keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """All dotted keys of nested settings, sections before their content."""
+def known_keys(schema: type[BaseModel], content: Any = None, prefix: str = "") -> Iterator[str]:
+    """All dotted keys of nested settings, sections before their content.
+
+    Args:
+        schema: the settings.
+        content: a config; where it names one of several settings (`model.name`), the keys of the
+            others are left out.
+        prefix: put before the keys.
+    """
     for name, field in schema.model_fields.items():
         yield prefix + name
         if not _is_container(field.annotation):
-            for nested in nested_settings(field.annotation):
-                yield from known_keys(nested, f"{prefix}{name}.")
+            inside = content.get(name) if isinstance(content, Mapping) else None
+            chosen = inside.get("name") if isinstance(inside, Mapping) else None
+            for nested in _named(chosen, nested_settings(field.annotation)):
+                yield from known_keys(nested, inside, f"{prefix}{name}.")
+
+
+def _named(name: Any, classes: list[type[BaseModel]]) -> list[type[BaseModel]]:
+    """Of alternative settings those that bear a name; all of them if none does."""
+    fields = [(c, c.model_fields.get("name")) for c in classes]
+    return [c for c, field in fields if field and field.default == name] or classes
 
 
 def is_mapping(config_name: str, key: str) -> bool:
@@ -101,6 +116,8 @@ def locate(detail: ErrorDetails, schema: type[BaseModel]) -> Place:
     path: list[str] = []
     in_container = False
     for position, part in enumerate(detail["loc"]):
+        if not in_container:
+            classes = _named(part, classes)
         found = next((c.model_fields[part] for c in classes if part in c.model_fields), None)
         is_last = position == len(detail["loc"]) - 1
         if found is not None and not in_container:
@@ -135,6 +152,8 @@ def _sentence(place: Place, details: list[ErrorDetails], known: Sequence[str]) -
     if first["type"] == "extra_forbidden":
         shown = "" if isinstance(value, dict) else f"={_show(value)}"
         return f"Unknown key {key}{shown}.{_nearest_or_siblings(key, known)}"
+    if first["type"] == "union_tag_invalid":
+        key, value = f"{key}.name", first["ctx"]["tag"]
     if first["type"] == "value_error":
         return f"{key}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": ")
     meaning = place.field.description if place.field else None
@@ -160,6 +179,8 @@ def _nearest_or_siblings(key: str, known: Sequence[str]) -> str:
 def _expected(detail: ErrorDetails) -> str:
     """`Input should be greater than 0` as `a number above 0`."""
     kind = detail["type"]
+    if kind == "union_tag_invalid":
+        return f"one of {detail['ctx']['expected_tags']}"
     if kind in BOUNDS:
         return "a number " + BOUNDS[kind].format(**detail.get("ctx", {}))
     if kind.split("_")[0] in EXPECTED:
@@ -169,7 +190,8 @@ def _expected(detail: ErrorDetails) -> str:
 
 
 def _choices(detail: ErrorDetails) -> list[str]:
-    text = str(detail.get("ctx", {}).get("expected", ""))
+    context = detail.get("ctx", {})
+    text = str(context.get("expected_tags") or context.get("expected", ""))
     return [part.strip(" '") for part in text.replace(" or ", ", ").split(",") if part.strip()]
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlip.data.dataset_settings import DatasetSettings
 from mlip.data.e0 import E0Table, make_e0
 from mlip.data.files import Files
 from mlip.data.frames import Frames, Part
-from mlip.data.sources.extxyz import LabelKeys
+from mlip.data.sources.concatenation import require_one_reference
+from mlip.data.sources.labels import LabelKeys
+from mlip.data.sources.registry import SourceSettings
+from mlip.data.sources.source import Source
 from mlip.data.splits import composition, split, without_duplicates
 from mlip.data.stream_split import split_parts
 from mlip.data.structure import Structure, is_isolated_atom
@@ -86,7 +90,7 @@ def load_dataset(settings: DatasetSettings) -> Dataset:
         if isinstance(subset, Frames)
     }
     looked_at = samples["train"] if isinstance(train, Frames) else train
-    e0 = make_e0(settings.e0, looked_at, isolated)
+    e0 = make_e0(loader.e0_choice(), looked_at, isolated)
     elements = {int(number) for s in looked_at for number in s.numbers}
     if isinstance(train, Frames):
         elements |= set(e0.values)  # those that are too rare for the sample
@@ -99,7 +103,7 @@ def load_dataset(settings: DatasetSettings) -> Dataset:
         elements=tuple(sorted(elements)),
         e0=e0,
         fingerprint=fingerprint(train, looked_at),
-        notes=tuple(loader.notes),
+        notes=(*loader.files.notes, *loader.notes),
     )
 
 
@@ -114,7 +118,7 @@ def read_frames(specification: str, keys: LabelKeys, option: str) -> list[Struct
     Raises:
         MlipError: for a file that cannot be read.
     """
-    files = Files(Path(), keys)
+    files = Files(Path(), SourceSettings(keys=keys))
     return files.read(files.open(specification, option=option)).structures
 
 
@@ -141,7 +145,9 @@ class _Loader:
     def __init__(self, settings: DatasetSettings) -> None:
         self._settings = settings
         self._skip_bad = settings.on_bad_record == "skip"
-        self._files = Files(settings.root, settings.keys, skip_bad=self._skip_bad)
+        how = {name: getattr(settings, name) for name in SourceSettings.model_fields}
+        self.files = Files(settings.root, SourceSettings(**how), skip_bad=self._skip_bad)
+        self._sources: list[Source] = []
         self._isolated: list[Structure] = []
         self.notes: list[str] = []
 
@@ -149,7 +155,7 @@ class _Loader:
         """Training and validation structures."""
         settings = self._settings
         parts = [
-            self._files.open(part.file, keys=part.keys, weight=part.weight)
+            self._open(part.file, settings=part.source, weight=part.weight)
             for part in settings.train.values()
         ]
         file, total = " ".join(settings.train), sum(len(part.records) for part in parts)
@@ -186,10 +192,10 @@ class _Loader:
         if settings.isolated_atoms is None:
             return self._isolated
         energy = settings.isolated_energy_key or settings.keys.energy
-        keys = LabelKeys(energy=energy, forces=None, stress=None)
+        how = SourceSettings(keys=LabelKeys(energy=energy, forces=None, stress=None))
         option = "dataset.isolated_energy_key"
-        part = self._files.open(settings.isolated_atoms, keys=keys, option=option)
-        found = self._files.read(part).structures
+        part = self.files.open(settings.isolated_atoms, settings=how, option=option)
+        found = self.files.read(part).structures
         for structure in found:
             if len(structure) != 1:
                 raise MlipError(
@@ -211,8 +217,23 @@ class _Loader:
             )
         return read.structures
 
+    def e0_choice(self) -> str | Mapping[str, float]:
+        """The user's choice of E0, with the whole path of a file."""
+        choice, root = self._settings.e0, self._settings.root.expanduser()
+        if isinstance(choice, str) and choice.endswith(".npz"):
+            return str(root / Path(choice).expanduser())
+        return choice
+
+    def _open(self, specification: str, **options: Any) -> Part:
+        """A part whose energies count from the same zero as those of the others."""
+        part = self.files.open(specification, **options)
+        self._sources.append(part.source)
+        if not self._settings.mix_energies:
+            require_one_reference(self._sources)
+        return part
+
     def _subset(self, specification: str, option: str) -> Subset:
-        part = self._files.open(specification)
+        part = self._open(specification)
         if self._settings.streams(len(part.records)):
             return self._frames([part])
         return self._molecules([part], specification, option)[0]
@@ -228,7 +249,7 @@ class _Loader:
         structures: list[Structure] = []
         groups: list[str] = []
         for part in parts:
-            read = self._files.read(part)
+            read = self.files.read(part)
             self._note_faults(option, read.faults, len(part.records))
             for record, structure in zip(read.records, read.structures, strict=True):
                 if is_isolated_atom(structure):
@@ -263,7 +284,7 @@ class _Loader:
         for part in parts:
             assert isinstance(part.records, range)
             beginning = part._replace(records=part.records[:ISOLATED_SEARCH])
-            self._isolated += filter(is_isolated_atom, self._files.read(beginning).structures)
+            self._isolated += filter(is_isolated_atom, self.files.read(beginning).structures)
 
     def _without_duplicates(
         self, name: str, subset: Subset, train: Subset, valid: Subset

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_serializer, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_serializer, model_validator
 
 from mlip.data.preflight import PreflightSettings
-from mlip.data.sources.extxyz import LabelKeys
+from mlip.data.sources.registry import SourceSettings
 from mlip.settings import Settings
 
 DEFAULT_VALID_FRACTION = 0.1
 STREAM_ABOVE = 20_000  # frames of a subset
 FILE_HELP = "file, relative to root; file.xyz@start:stop takes a slice of its frames"
 
+LinearReferences = Annotated[str, StringConstraints(pattern=r"\.npz$")]
 SplitUnit = Literal["frame", "trajectory", "composition"]
 
 
@@ -26,8 +27,8 @@ class PartSettings(Settings):
     weight: float = Field(
         1.0, gt=0, description="how often each of its frames occurs in an epoch, on average"
     )
-    keys: LabelKeys | None = Field(
-        None, description="names of its labels; null: those of the data set"
+    source: SourceSettings | None = Field(
+        None, description="how it is read; null: as the data set says"
     )
 
     @model_validator(mode="before")
@@ -56,7 +57,7 @@ def _by_name(value: Any) -> Any:
     return {file: file for file in files} if isinstance(files, list | tuple) else files
 
 
-class DatasetSettings(Settings):
+class DatasetSettings(SourceSettings):
     """Where the data are, how they are labelled and how they are split."""
 
     name: str = Field(description="name of the data set, for reports")
@@ -92,12 +93,12 @@ class DatasetSettings(Settings):
     isolated_energy_key: str | None = Field(
         None, description="key of the energy in isolated_atoms; null: that of the data"
     )
-    e0: Literal["isolated", "least_squares"] | dict[str, float] = Field(
+    e0: Literal["isolated", "least_squares"] | LinearReferences | dict[str, float] = Field(
         "isolated",
         description="energy of each element's isolated atom: from single-atom frames, by least "
-        "squares over the training data, or eV by element symbol",
+        "squares over the training data, eV by element symbol, or a file of linear references "
+        "ending in .npz",
     )
-    keys: LabelKeys = Field(default_factory=LabelKeys, description="names of the labels")
     mix_energies: bool = Field(
         False, description="allow files whose energies count from different zeros"
     )

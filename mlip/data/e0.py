@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
 AGREEMENT = 1e-6  # eV, between two isolated-atom frames of one element
+LARGEST = 1e6  # eV, of an atom; a fit of linear references invents larger ones for absent elements
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ def make_e0(
     """Build the table for the elements of the training structures, and others that are given.
 
     Args:
-        choice: "isolated", "least_squares", or eV by element symbol.
+        choice: "isolated", "least_squares", a file of linear references (`FILE.npz` with an array
+            `coeff`, in eV, indexed by the atomic number, as published with OC20 and OC22), or eV
+            by element symbol.
         train: training structures.
         isolated: single-atom frames with energies, used by "isolated".
 
@@ -84,8 +89,9 @@ def make_e0(
         values, origin = _from_isolated(elements, isolated)
     elif choice == "least_squares":
         values, origin = _from_least_squares(elements, train)
+    elif isinstance(choice, str):
+        values, origin = _from_file(elements, Path(choice).expanduser())
     else:
-        assert not isinstance(choice, str)
         values, origin = _from_mapping(elements, choice)
     deviations = interaction_energies(train, values)
     if not len(deviations):
@@ -148,6 +154,25 @@ def _from_least_squares(
             "not meaningful for other compositions"
         )
     return dict(zip(elements, solution.tolist(), strict=True)), origin
+
+
+def _from_file(elements: Sequence[int], path: Path) -> tuple[dict[int, float], str]:
+    if path.suffix != ".npz" or not path.is_file():
+        raise MlipError(
+            f"dataset.e0={path}: expected isolated, least_squares, energies by element symbol, or "
+            "an existing file of linear references ending in .npz."
+        )
+    try:
+        with np.load(path) as arrays:
+            energies = np.asarray(arrays["coeff"], np.float64).ravel()
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise MlipError(
+            f"dataset.e0={path}: no array 'coeff' with an energy for each atomic number ({error})."
+        ) from None
+    missing = [z for z in elements if z >= len(energies) or not abs(energies[z]) < LARGEST]
+    if missing:
+        raise MlipError(f"dataset.e0={path}: no meaningful energy for {_symbols(missing)}.")
+    return {z: float(energies[z]) for z in elements}, f"linear references in {path.name}"
 
 
 def _from_mapping(

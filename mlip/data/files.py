@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from mlip.data.frames import Part
-from mlip.data.sources.extxyz import LabelKeys, read_extxyz
+from mlip.data.sources.labels import OPTION
+from mlip.data.sources.registry import SourceSettings, open_source
 from mlip.data.sources.source import BadRecordError, Source
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
@@ -32,27 +34,31 @@ class Files:
 
     Args:
         root: folder that relative names start from.
-        keys: names of the labels.
+        settings: how files are read.
         skip_bad: leave out records that cannot be used; otherwise they are errors.
+
+    Attributes:
+        notes: what was left out when the records were listed, in words.
     """
 
-    def __init__(self, root: Path, keys: LabelKeys, *, skip_bad: bool = False) -> None:
-        self._root, self._keys, self._skip_bad = root.expanduser(), keys, skip_bad
-        self._opened: dict[tuple[Path, LabelKeys], Source] = {}
+    def __init__(self, root: Path, settings: SourceSettings, *, skip_bad: bool = False) -> None:
+        self._root, self._settings, self._skip_bad = root.expanduser(), settings, skip_bad
+        self._opened: dict[tuple[Path, SourceSettings], Source] = {}
+        self.notes: list[str] = []
 
     def open(
         self,
         specification: str,
         *,
-        keys: LabelKeys | None = None,
+        settings: SourceSettings | None = None,
         weight: float = 1.0,
-        option: str = "dataset.keys.{label}",
+        option: str = OPTION,
     ) -> Part:
         """The records of `file`, or of its slice `file@start:stop`.
 
         Args:
             specification: the file or slice.
-            keys: names of the labels, if not those of the data set.
+            settings: how it is read, if not as the others.
             weight: as in `Part`.
             option: the user's option for the key of a label, for messages.
 
@@ -60,10 +66,12 @@ class Files:
             MlipError: for a file that cannot be read.
         """
         name, window = parse_slice(specification)
-        path, keys = self._root / Path(name).expanduser(), keys or self._keys
-        if (path, keys) not in self._opened:
-            self._opened[path, keys] = open_source(path, keys=keys, option=option)
-        source = self._opened[path, keys]
+        key = (self._root / Path(name).expanduser(), settings or self._settings)
+        if key not in self._opened:
+            source = open_source(*key, option=option)
+            self.notes += (f"{name}: {note}" for note in source.notes)
+            self._opened[key] = source
+        source = self._opened[key]
         return Part(source, range(len(source))[window], weight)
 
     def read(self, part: Part) -> ReadPart:
@@ -74,15 +82,27 @@ class Files:
             MlipError: for a file that cannot be read.
         """
         found = ReadPart([], [], [])
-        for record in part.records:
-            try:
-                found.structures.append(part.source[record])
+        for record, read in zip(part.records, _in_order(part), strict=True):
+            if isinstance(read, Structure):
+                found.structures.append(read)
                 found.records.append(record)
-            except BadRecordError as error:
-                if not self._skip_bad:
-                    raise
-                found.faults.append(str(error))
+            elif self._skip_bad:
+                found.faults.append(str(read))
+            else:
+                raise read
         return found
+
+
+def _in_order(part: Part) -> Iterator[Structure | BadRecordError]:
+    """The records of a part, bad ones as their errors."""
+    if part.records == range(len(part.source)):
+        yield from part.source.stream()  # faster in some formats
+        return
+    for record in part.records:
+        try:
+            yield part.source[record]
+        except BadRecordError as error:
+            yield error
 
 
 def parse_slice(specification: str) -> tuple[str, slice]:
@@ -98,24 +118,3 @@ def parse_slice(specification: str) -> tuple[str, slice]:
     if match is None:
         raise MlipError(f"{specification}: expected file.xyz@start:stop with whole numbers.")
     return name, slice(*(int(end) if end else None for end in match.groups()))
-
-
-class _InMemory(Source):
-    def __init__(self, structures: list[Structure]) -> None:
-        self._structures = structures
-
-    def __len__(self) -> int:
-        return len(self._structures)
-
-    def __getitem__(self, index: int) -> Structure:
-        return self._structures[index]
-
-    def identifier(self, index: int) -> str:
-        return self._structures[index].identifier
-
-    def num_atoms(self, index: int) -> int:
-        return len(self._structures[index])
-
-
-def open_source(path: Path, *, keys: LabelKeys, option: str) -> Source:
-    return _InMemory(read_extxyz(path, keys=keys, option=option))

@@ -22,11 +22,13 @@ class Statistics(NamedTuple):
         scale: root mean square of the force components, eV/Å; without forces the spread of the
             interaction energies, eV/atom; 1 without either.
         shift: mean interaction energy (E − ΣE0)/n, eV/atom; 0 without energies.
+        avg_num_atoms: mean number of atoms of the structures.
     """
 
     avg_num_neighbors: float
     scale: float
     shift: float
+    avg_num_atoms: float
 
 
 def compute_statistics(
@@ -62,4 +64,5 @@ def compute_statistics(
         avg_num_neighbors=edges / atoms if atoms else 1.0,
         scale=scale if scale > 0 else 1.0,
         shift=float(np.mean(energies)) if len(energies) else 0.0,
+        avg_num_atoms=float(np.mean([len(s) for s in structures])),
     )

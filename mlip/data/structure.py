@@ -59,11 +59,11 @@ class Structure:
                 f"{self.identifier}: positions have shape {self.positions.shape}, expected "
                 f"({len(self.numbers)}, 3) for {len(self.numbers)} atoms."
             )
-        if not np.all(np.isfinite(self.positions)):
+        if not np.isfinite(self.positions).all():
             raise MlipError(f"{self.identifier}: a position is not finite; remove this frame.")
-        if not np.all(np.isfinite(self.cell)):
+        if not np.isfinite(self.cell).all():
             raise MlipError(f"{self.identifier}: the cell is not finite; remove this frame.")
-        if np.all(self.pbc) and abs(np.linalg.det(self.cell)) < 1e-9:
+        if self.pbc.all() and abs(np.linalg.det(self.cell)) < 1e-9:
             raise MlipError(
                 f"{self.identifier}: pbc is true but the cell has zero volume; "
                 "give a cell or set pbc to false."

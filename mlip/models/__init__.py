@@ -7,17 +7,27 @@ from collections.abc import Callable
 from flax import nnx
 from jax.typing import DTypeLike
 
+from mlip.models.common import ModelConfig
+from mlip.models.escn import ESCN, ESCNConfig
 from mlip.models.mace import MACE, MACEConfig
+from mlip.models.nequip import NequIP, NequIPConfig
 from mlip.models.operators import choose_operators
-from mlip.settings import Settings
+from mlip.models.tdn import TDN, TDNConfig
 
-__all__ = ["MODEL_CONFIGS", "build_model", "choose_operators"]
+__all__ = ["MODEL_CONFIGS", "ModelConfig", "build_model", "choose_operators"]
 
-MODEL_CONFIGS: dict[str, type[Settings]] = {"mace": MACEConfig}
-_MODELS: dict[type[Settings], Callable[..., nnx.Module]] = {MACEConfig: MACE}
+_MODELS: dict[type[ModelConfig], Callable[..., nnx.Module]] = {
+    MACEConfig: MACE,
+    NequIPConfig: NequIP,
+    TDNConfig: TDN,
+    ESCNConfig: ESCN,
+}
+MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
+    str(config.model_fields["name"].default): config for config in _MODELS
+}
 
 
-def build_model(config: Settings, *, rngs: nnx.Rngs, dtype: DTypeLike) -> nnx.Module:
+def build_model(config: ModelConfig, *, rngs: nnx.Rngs, dtype: DTypeLike) -> nnx.Module:
     """A freshly initialised model.
 
     Args:

@@ -12,9 +12,10 @@ from ase.data import covalent_radii
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from mlip.graph import Graph
+from mlip.models.common import ModelConfig, OperatorShapes
 from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
 from mlip.nn.linear import ElementLinear, EquivariantLinear, split_degrees
 from mlip.nn.radial import (
@@ -23,29 +24,25 @@ from mlip.nn.radial import (
     bessel_basis,
     polynomial_envelope,
 )
+from mlip.nn.readout import LinearReadout, MLPReadout
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.nn.symmetric_contraction import SymmetricContractionSettings
 from mlip.nn.zbl import zbl_energy
-from mlip.settings import Settings
+from mlip.tensor_products.auto import ConvolutionShape, PowerShape
 from mlip.tensor_products.channelwise import ChannelwiseSettings
 from mlip.tensor_products.registry import (
     TensorProductSettings,
     build_convolution,
     build_power,
-    check_role,
 )
 
 Interaction = Literal["plain", "residual", "density", "density_residual"]
 
 
-class MACEConfig(Settings):
+class MACEConfig(ModelConfig):
     """Everything that fixes a MACE model but its weights."""
 
     name: Literal["mace"] = "mace"
-    elements: tuple[int, ...] = Field(
-        min_length=1, description="atomic numbers the model knows, ascending; from the data"
-    )
-    cutoff: float = Field(5.0, gt=0, description="radius of a message, Å")
     channels: int = Field(64, ge=1, description="channels of every degree")
     hidden_lmax: int = Field(1, ge=0, le=3, description="highest degree passed between layers")
     lmax: int = Field(3, ge=0, le=6, description="highest degree of the edge harmonics")
@@ -69,22 +66,18 @@ class MACEConfig(Settings):
     )
     readout_mlp: int = Field(16, ge=1, description="hidden width of the last readout")
     zbl: bool = Field(False, description="add screened nuclear repulsion at short range")
-    avg_num_neighbors: float = Field(1.0, gt=0, description="average neighbours; from the data")
-    scale: float = Field(1.0, gt=0, description="scale of the atomic energies, eV; from the data")
-    shift: float = Field(0.0, description="shift of the atomic energies, eV; from the data")
 
-    @field_validator("elements")
-    @classmethod
-    def _ascend(cls, elements: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if elements and list(elements) != sorted(set(elements) & set(range(1, 119))):
-            raise ValueError("expected atomic numbers from 1 to 118, ascending, each once")
-        return elements
-
-    @field_validator("convolution", "product")
-    @classmethod
-    def _plays_its_role(cls, operator: Settings, info: ValidationInfo) -> Settings:
-        check_role(operator, str(info.field_name))
-        return operator
+    def operator_shapes(self) -> dict[str, OperatorShapes]:
+        """One convolution and one many-body product for each layer."""
+        between = [self.hidden_lmax] * (self.num_layers - 1)
+        sizes = (self.correlation, len(self.elements), self.channels)
+        return {
+            "convolution": [
+                ConvolutionShape(degree, self.lmax, self.lmax, self.channels)
+                for degree in [0, *between]
+            ],
+            "product": [PowerShape(self.lmax, degree, *sizes) for degree in [*between, 0]],
+        }
 
 
 class MACE(nnx.Module):
@@ -252,28 +245,6 @@ class MACELayer(nnx.Module):
         edge_density = jnp.where(graph.edge_mask, edge_density, jnp.zeros_like(edge_density))
         density = jax.ops.segment_sum(edge_density.sum(axis=1), graph.receivers, graph.num_nodes)
         return message / (density + 1.0)[:, None, None]
-
-
-class LinearReadout(nnx.Module):
-    """Atomic energy as a linear function of the scalars."""
-
-    def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike) -> None:
-        self.weight = nnx.Param(jax.random.normal(rngs.params(), (channels, 1), dtype))
-
-    def __call__(self, scalars: Float[Array, "N channels"]) -> Float[Array, "N"]:
-        """Energy before scale and shift."""
-        return (scalars @ self.weight[...])[:, 0] * (1.0 / sqrt(self.weight.shape[0]))
-
-
-class MLPReadout(nnx.Module):
-    """Atomic energy by one hidden SiLU layer without biases."""
-
-    def __init__(self, channels: int, hidden: int, *, rngs: nnx.Rngs, dtype: DTypeLike) -> None:
-        self.mlp = RadialMLP((channels, hidden, 1), rngs=rngs, dtype=dtype)
-
-    def __call__(self, scalars: Float[Array, "N channels"]) -> Float[Array, "N"]:
-        """Energy before scale and shift."""
-        return self.mlp(scalars)[:, 0]
 
 
 def _add_low_degrees(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from mlip.models.mace import MACEConfig
-from mlip.settings import Settings
-from mlip.tensor_products.auto import GraphSize, choose_convolution, choose_power
-from mlip.tensor_products.registry import AutoSettings
+from mlip.models.common import ModelConfig
+from mlip.tensor_products.auto import Choice, GraphSize, choose_convolution, choose_power
+from mlip.tensor_products.registry import AutoSettings, family_of
 
-S = TypeVar("S", bound=Settings)
+C = TypeVar("C", bound=ModelConfig)
 
 
-def choose_operators(config: S, size: GraphSize, dtype: str) -> tuple[S, list[str]]:
+def choose_operators(config: C, size: GraphSize, dtype: str) -> tuple[C, list[str]]:
     """Time the operators that `auto` leaves open and put the fastest ones into the config.
+
+    Where `auto` names no family, it is that of the operator that the model has by default.
 
     Args:
         config: of a model, complete but for its operators.
@@ -23,35 +24,18 @@ def choose_operators(config: S, size: GraphSize, dtype: str) -> tuple[S, list[st
     Returns:
         The config without `auto`, and one sentence on each choice.
     """
-    if not isinstance(config, MACEConfig):
-        return config, []
-    chosen, sentences = {}, []
-    if isinstance(config.convolution, AutoSettings):
-        choice = choose_convolution(
-            config.convolution, _degrees(config), config.channels, size, dtype
-        )
-        chosen["convolution"] = choice.settings
-        sentences.append(f"convolution: {choice}")
-    if isinstance(config.product, AutoSettings):
-        choice = choose_power(
-            config.product,
-            config.lmax,
-            _output_degrees(config),
-            config.correlation,
-            len(config.elements),
-            config.channels,
-            size,
-            dtype,
-        )
-        chosen["product"] = choice.settings
-        sentences.append(f"product: {choice}")
+    choices = {
+        field: _choose(config, field, size, dtype)
+        for field in config.operator_shapes()
+        if isinstance(getattr(config, field), AutoSettings)
+    }
+    sentences = [f"{field}: {choice}" for field, choice in choices.items()]
+    chosen = {field: choice.settings for field, choice in choices.items()}
     return config.model_copy(update=chosen), sentences
 
 
-def _degrees(config: MACEConfig) -> list[tuple[int, int, int]]:
-    inputs = [0] + [config.hidden_lmax] * (config.num_layers - 1)
-    return [(input_lmax, config.lmax, config.lmax) for input_lmax in inputs]
-
-
-def _output_degrees(config: MACEConfig) -> list[int]:
-    return [config.hidden_lmax] * (config.num_layers - 1) + [0]
+def _choose(config: ModelConfig, field: str, size: GraphSize, dtype: str) -> Choice:
+    default = type(config).model_fields[field].default
+    family = getattr(config, field).family or family_of(default)
+    choose = {"convolution": choose_convolution, "product": choose_power}[field]
+    return choose(family, config.operator_shapes()[field], size, dtype)  # type: ignore[operator]

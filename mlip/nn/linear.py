@@ -12,8 +12,43 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 
-class EquivariantLinear(nnx.Module):
+class DegreeLinear(nnx.Module):
     """Mix channels within each degree: y_l = x_l W_l / √fan-in, without bias.
+
+    Args:
+        in_channels: input channels of each degree 0..lmax; none gives zeros.
+        out_channels: output channels of each degree.
+        rngs: source of the initial weights.
+        dtype: floating-point type.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: Sequence[int],
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+    ) -> None:
+        self.weights = nnx.List(
+            [
+                nnx.Param(jax.random.normal(rngs.params(), sizes, dtype))
+                for sizes in zip(in_channels, out_channels, strict=True)
+            ]
+        )
+
+    def __call__(
+        self, parts: Sequence[Float[Array, "N _ channels_in"]]
+    ) -> list[Float[Array, "N _ channels_out"]]:
+        """Map one array per degree, of shape (N, 2l+1, in_channels[l])."""
+        return [
+            _matmul(part, weight[...] * (1.0 / sqrt(max(weight.shape[0], 1))))
+            for part, weight in zip(parts, self.weights, strict=True)
+        ]
+
+
+class EquivariantLinear(DegreeLinear):
+    """A `DegreeLinear` to the joint layout, with the same number of channels for all degrees.
 
     Args:
         in_channels: input channels of each degree 0..lmax; none gives zeros.
@@ -30,21 +65,13 @@ class EquivariantLinear(nnx.Module):
         rngs: nnx.Rngs,
         dtype: DTypeLike,
     ) -> None:
-        self.weights = nnx.List(
-            [
-                nnx.Param(jax.random.normal(rngs.params(), (fan_in, out_channels), dtype))
-                for fan_in in in_channels
-            ]
-        )
+        super().__init__(in_channels, [out_channels] * len(in_channels), rngs=rngs, dtype=dtype)
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self, parts: Sequence[Float[Array, "N _ channels_in"]]
     ) -> Float[Array, "N components channels_out"]:
         """Map one array per degree, of shape (N, 2l+1, channels_in[l]), to the joint layout."""
-        mapped = [
-            _matmul(part, weight[...] * (1.0 / sqrt(max(weight.shape[0], 1))))
-            for part, weight in zip(parts, self.weights, strict=True)
-        ]
+        mapped = super().__call__(parts)
         return jnp.concatenate(mapped, axis=1) if len(mapped) > 1 else mapped[0]
 
 
@@ -54,8 +81,45 @@ def _matmul(x: Float[Array, "N m inputs"], weight: Float[Array, "inputs outputs"
     return (flat @ weight).reshape(*x.shape[:-1], weight.shape[-1])
 
 
-class ElementLinear(nnx.Module):
+class DegreeElementLinear(nnx.Module):
     """Mix channels within each degree by a matrix of the atom's element.
+
+    Args:
+        num_elements: number of elements Z.
+        in_channels: input channels of each degree 0..lmax.
+        out_channels: output channels of each degree.
+        rngs: source of the initial weights.
+        dtype: floating-point type.
+    """
+
+    def __init__(
+        self,
+        num_elements: int,
+        in_channels: Sequence[int],
+        out_channels: Sequence[int],
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike,
+    ) -> None:
+        self.weights = nnx.List(
+            [
+                nnx.Param(jax.random.normal(rngs.params(), (fan_in, num_elements, fan_out), dtype))
+                for fan_in, fan_out in zip(in_channels, out_channels, strict=True)
+            ]
+        )
+
+    def __call__(
+        self, parts: Sequence[Float[Array, "N _ channels_in"]], species: Int[Array, "N"]
+    ) -> list[Float[Array, "N _ channels_out"]]:
+        """Map the degrees this layer has weights for; higher ones in `parts` are dropped."""
+        return [
+            _per_element(part, weight[...], species)
+            for part, weight in zip(parts, self.weights, strict=False)
+        ]
+
+
+class ElementLinear(DegreeElementLinear):
+    """A `DegreeElementLinear` in the joint layout, with the same channels for all degrees.
 
     Args:
         num_elements: number of elements Z.
@@ -76,19 +140,16 @@ class ElementLinear(nnx.Module):
         rngs: nnx.Rngs,
         dtype: DTypeLike,
     ) -> None:
-        shape = (in_channels, num_elements, out_channels)
-        self.weights = nnx.List(
-            [nnx.Param(jax.random.normal(rngs.params(), shape, dtype)) for _ in range(lmax + 1)]
+        degrees = lmax + 1
+        super().__init__(
+            num_elements, [in_channels] * degrees, [out_channels] * degrees, rngs=rngs, dtype=dtype
         )
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self, x: Float[Array, "N components channels_in"], species: Int[Array, "N"]
     ) -> Float[Array, "N components channels_out"]:
         """Map the degrees this layer has weights for; higher ones in `x` are dropped."""
-        mapped = [
-            _per_element(part, weight[...], species)
-            for part, weight in zip(split_degrees(x), self.weights, strict=False)
-        ]
+        mapped = super().__call__(split_degrees(x), species)
         return jnp.concatenate(mapped, axis=1) if len(mapped) > 1 else mapped[0]
 
 

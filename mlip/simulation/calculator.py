@@ -95,7 +95,7 @@ class MLIPCalculator(Calculator):
 
     Units are ASE's: eV, eV/Å, and eV/Å³ for the stress, tensile positive, in the order xx, yy, zz,
     yz, xz, xy. The energy is the total energy: E0 included. `stress` needs periodicity in three
-    directions.
+    directions, and forces that are the gradient of the energy.
 
     Args:
         potential: what to evaluate.
@@ -151,6 +151,11 @@ class MLIPCalculator(Calculator):
         """Fill `results`; called by ASE whenever the atoms differ from those of the last call."""
         if atoms is not None:
             self.atoms = atoms.copy()
+        if "stress" in properties and self.potential.direct_forces:
+            raise PropertyNotImplementedError(
+                "the forces of this potential are not the gradient of its energy, so that there "
+                "is no stress; train with model.forces=gradient."
+            )
         if "stress" in properties and not np.all(self.atoms.pbc):
             raise PropertyNotImplementedError(
                 "stress is defined only with periodic boundaries in three directions; these atoms "

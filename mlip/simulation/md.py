@@ -124,10 +124,12 @@ def run_md(
 
     Raises:
         MlipError: if the folder cannot be written or belongs to another run, the restart file is
-            damaged, the ensemble does not suit the structure, or the simulation explodes.
+            damaged, the ensemble does not suit the structure or the potential, or the simulation
+            explodes.
     """
     run_dir = Path(run_dir)
     console = console or Console()
+    _require_gradient(potential, settings.ensemble)
     prepare_folder(run_dir)
     try:
         with _Run(atoms, potential, settings, run_dir, console) as run:
@@ -138,6 +140,17 @@ def run_md(
             f"writing to {run_dir} failed ({error.strerror or error}); make room or choose another "
             "folder. The same command then continues from the last stored state."
         ) from error
+
+
+def _require_gradient(potential: Potential, ensemble: Ensemble) -> None:
+    """Refuse what direct forces cannot do."""
+    missing = {"nve": "no total energy is conserved", "npt": "there is no stress"}
+    if potential.direct_forces and ensemble in missing:
+        raise MlipError(
+            f"ensemble={ensemble}: the forces of this potential are not the gradient of its "
+            f"energy, so that {missing[ensemble]}; use ensemble=langevin, or train with "
+            "model.forces=gradient."
+        )
 
 
 class _Run:

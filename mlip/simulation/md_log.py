@@ -29,16 +29,18 @@ HEADER = ",".join(COLUMNS) + "\n"
 def log_row(atoms: Atoms, step: int, time_ps: float, temperature: float) -> str:
     """One line of the table; pressure and volume are empty unless periodic in three directions.
 
-    The pressure includes the kinetic contribution.
+    The pressure includes the kinetic contribution; it is empty too where there is no stress.
     """
     potential, kinetic = atoms.get_potential_energy(), atoms.get_kinetic_energy()
     cells = [f"{step}", f"{time_ps:.6f}", f"{potential:.9f}", f"{kinetic:.9f}"]
     cells += [f"{potential + kinetic:.9f}", f"{temperature:.3f}"]
+    pressure = volume = ""
     if atoms.pbc.all():
+        volume = f"{atoms.get_volume():.6f}"
+    if "stress" in atoms.calc.results:
         stress = atoms.get_stress(voigt=False, include_ideal_gas=True)
-        cells += [f"{-np.trace(stress) / 3.0 / units.GPa:.6f}", f"{atoms.get_volume():.6f}"]
-    else:
-        cells += ["", ""]
+        pressure = f"{-np.trace(stress) / 3.0 / units.GPa:.6f}"
+    cells += [pressure, volume]
     return ",".join(cells) + "\n"
 
 

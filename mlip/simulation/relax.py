@@ -89,7 +89,7 @@ def run_relax(
 
     Raises:
         MlipError: if the folder cannot be written, the cell is to relax without periodicity in
-            three directions, or the potential gives values that are not finite.
+            three directions or without a stress, or the potential gives values that are not finite.
     """
     run_dir = Path(run_dir)
     console = console or Console()
@@ -97,6 +97,11 @@ def run_relax(
         raise MlipError(
             "relax_cell=true needs periodicity in three directions, but pbc is "
             f"{atoms.pbc.tolist()}."
+        )
+    if settings.relax_cell and potential.direct_forces:
+        raise MlipError(
+            "relax_cell=true needs a stress, but the forces of this potential are not the gradient "
+            "of its energy; relax the positions alone, or train with model.forces=gradient."
         )
     prepare_folder(run_dir)
     try:
@@ -153,9 +158,8 @@ def _relax(
 
 def _row(atoms: Atoms, step: int) -> str:
     cells = [f"{step}", f"{atoms.get_potential_energy():.9f}", f"{_max_force(atoms):.6f}"]
-    cells += (
-        [f"{_pressure(atoms):.6f}", f"{atoms.get_volume():.6f}"] if atoms.pbc.all() else ["", ""]
-    )
+    cells.append(f"{_pressure(atoms):.6f}" if "stress" in atoms.calc.results else "")
+    cells.append(f"{atoms.get_volume():.6f}" if atoms.pbc.all() else "")
     return ",".join(cells) + "\n"
 
 

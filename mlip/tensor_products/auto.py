@@ -24,7 +24,6 @@ from mlip.graph import Graph, bare_graph
 from mlip.nn.irreps import dim
 from mlip.settings import Settings
 from mlip.tensor_products.registry import (
-    AutoSettings,
     Operator,
     build_convolution,
     build_power,
@@ -47,6 +46,40 @@ class GraphSize(NamedTuple):
     nodes: int
     blocks: int
     width: int
+
+
+class ConvolutionShape(NamedTuple):
+    """Static sizes of one convolution.
+
+    Attributes:
+        input_lmax: highest degree of the sender features.
+        harmonics_lmax: highest degree of the edge harmonics.
+        output_lmax: highest degree of the messages.
+        channels: channels of the features.
+    """
+
+    input_lmax: int
+    harmonics_lmax: int
+    output_lmax: int
+    channels: int
+
+
+class PowerShape(NamedTuple):
+    """Static sizes of one many-body product.
+
+    Attributes:
+        lmax: highest degree of the feature.
+        hidden_lmax: highest degree of the result.
+        correlation: highest number of factors.
+        num_elements: number of elements.
+        channels: channels.
+    """
+
+    lmax: int
+    hidden_lmax: int
+    correlation: int
+    num_elements: int
+    channels: int
 
 
 class Choice(NamedTuple):
@@ -76,18 +109,13 @@ class Choice(NamedTuple):
 
 
 def choose_convolution(
-    settings: AutoSettings,
-    degrees: Sequence[tuple[int, int, int]],
-    channels: int,
-    size: GraphSize,
-    dtype: str,
+    family: str, shapes: Sequence[ConvolutionShape], size: GraphSize, dtype: str
 ) -> Choice:
     """The fastest convolution of a family.
 
     Args:
-        settings: names the family; `channelwise`'s where left open.
-        degrees: (input_lmax, harmonics_lmax, output_lmax) of each layer; times add up.
-        channels: channels of the features.
+        family: what the operator must compute.
+        shapes: of the convolutions of a model; times add up.
         size: of the graphs.
         dtype: "float32" or "float64".
 
@@ -96,48 +124,36 @@ def choose_convolution(
     """
 
     def program(operator: Settings) -> Callable[[], Any]:
-        built = [build_convolution(operator, *one) for one in degrees]
+        built = [build_convolution(operator, *shape[:3]) for shape in shapes]
         graph = _graph(size)
 
         def energy(features: list[jax.Array], harmonics: jax.Array) -> jax.Array:
             total = jnp.zeros((), features[0].dtype)
             for convolution, x in zip(built, features, strict=True):
                 y = [harmonics[..., i] for i in range(dim(convolution.harmonics_lmax))]
-                shape = (size.blocks, size.width, convolution.num_weights * channels)
+                shape = (size.blocks, size.width, convolution.num_weights * x.shape[-1])
                 parts = convolution(x, y, jnp.ones(shape, x.dtype), graph)
                 total += sum(jnp.sum(part * part) for part in parts)
             return total
 
-        features = [_random((size.nodes, dim(one[0]), channels), dtype) for one in degrees]
-        highest = max(one[1] for one in degrees)
+        features = [
+            _random((size.nodes, dim(shape.input_lmax), shape.channels), dtype) for shape in shapes
+        ]
+        highest = max(shape.harmonics_lmax for shape in shapes)
         harmonics = _random((size.blocks, size.width, dim(highest)), dtype)
         return _compiled(jax.grad(energy, argnums=(0, 1)), features, harmonics)
 
-    family = settings.family or "clebsch_gordan"
     members = family_members(family, "convolution")
-    key = ["convolution", [list(one) for one in degrees], channels, list(size), dtype]
+    key = ["convolution", [list(shape) for shape in shapes], list(size), dtype]
     return _choose(family, members, key, program)
 
 
-def choose_power(
-    settings: AutoSettings,
-    lmax: int,
-    hidden_lmax: Sequence[int],
-    correlation: int,
-    num_elements: int,
-    channels: int,
-    size: GraphSize,
-    dtype: str,
-) -> Choice:
+def choose_power(family: str, shapes: Sequence[PowerShape], size: GraphSize, dtype: str) -> Choice:
     """The fastest many-body product of a family.
 
     Args:
-        settings: names the family; `symmetric_contraction` where left open.
-        lmax: highest degree of the feature.
-        hidden_lmax: highest degree of the result in each layer; times add up.
-        correlation: highest number of factors.
-        num_elements: number of elements.
-        channels: channels.
+        family: what the operator must compute.
+        shapes: of the many-body products of a model; times add up.
         size: of the graphs.
         dtype: "float32" or "float64".
 
@@ -147,32 +163,27 @@ def choose_power(
 
     def program(operator: Settings) -> Callable[[], Any]:
         layers = [
-            build_power(
-                operator,
-                lmax,
-                out,
-                correlation,
-                num_elements,
-                channels,
-                rngs=nnx.Rngs(0),
-                dtype=jnp.dtype(dtype),
-            )
-            for out in hidden_lmax
+            build_power(operator, *shape, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype))
+            for shape in shapes
         ]
         graphdef, state = nnx.split(nnx.List(layers))
-        species = jnp.arange(size.nodes) % num_elements
 
-        def energy(state: nnx.State, x: jax.Array) -> jax.Array:
-            results = [layer(x, species) for layer in nnx.merge(graphdef, state)]
-            return sum((jnp.sum(result * result) for result in results), jnp.zeros((), x.dtype))
+        def energy(state: nnx.State, features: list[jax.Array]) -> jax.Array:
+            total = jnp.zeros((), features[0].dtype)
+            merged = nnx.merge(graphdef, state)
+            for shape, layer, x in zip(shapes, merged, features, strict=True):
+                result = layer(x, jnp.arange(size.nodes) % shape.num_elements)
+                total += jnp.sum(result * result)
+            return total
 
-        x = _random((size.nodes, dim(lmax), channels), dtype)
-        return _compiled(jax.grad(energy, argnums=(0, 1)), state, x)
+        features = [
+            _random((size.nodes, dim(shape.lmax), shape.channels), dtype) for shape in shapes
+        ]
+        return _compiled(jax.grad(energy, argnums=(0, 1)), state, features)
 
-    family = settings.family or "symmetric_contraction"
     members = family_members(family, "product")
-    key = ["product", lmax, list(hidden_lmax), correlation, num_elements, channels]
-    return _choose(family, members, [*key, list(size), dtype], program)
+    key = ["product", [list(shape) for shape in shapes], list(size), dtype]
+    return _choose(family, members, key, program)
 
 
 def _choose(

@@ -70,10 +70,27 @@ class ChannelwiseConvolution(Convolution):
         graph: Graph,
     ) -> list[Float[Array, "N m paths_channels"]]:
         """Messages summed over the neighbours of each atom; see `Convolution`."""
-        channels = features.shape[-1]
-        blocks = graph.senders.shape[0]
+        parts = self._messages(_gather_senders(features, graph), harmonics, weights)
+        return [sum_blocks(part, graph) for part in parts]
+
+    def on_edges(
+        self,
+        features: Float[Array, "B W d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W paths_channels"],
+    ) -> list[Float[Array, "B m paths_channels"]]:
+        """Messages of features on edges, summed over each row; see `Convolution`."""
+        return self._messages(jnp.swapaxes(features, 1, 2), harmonics, weights)
+
+    def _messages(
+        self,
+        features: Float[Array, "B d W channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W paths_channels"],
+    ) -> list[Float[Array, "B m paths_channels"]]:
+        blocks, channels = features.shape[0], features.shape[-1]
         # Parts are split, not sliced: the derivative of a split is one concatenation.
-        senders = split_degrees(_gather_senders(features, graph))  # of (B, 2 l1+1, W, C)
+        senders = split_degrees(features)  # of (B, 2 l1+1, W, C)
         rotations = self._rotations(harmonics)
         weight_of_path = jnp.split(weights[:, None], len(self._paths), axis=-1)
         outputs: list[list[jax.Array]] = [[] for _ in range(self.output_lmax + 1)]
@@ -81,8 +98,7 @@ class ChannelwiseConvolution(Convolution):
             weighted = (senders[path.l1] * weight).reshape(blocks, -1, channels)
             rotation = rotation.reshape(blocks, 2 * path.l3 + 1, -1)
             outputs[path.l3].append(rotation @ weighted)
-        merged = [jnp.concatenate(parts, axis=-1) for parts in outputs]
-        return [sum_blocks(part, graph) for part in merged]
+        return [jnp.concatenate(parts, axis=-1) for parts in outputs]
 
     def _rotations(
         self, harmonics: Sequence[Float[Array, "B W"]]

@@ -290,7 +290,7 @@ def _rotation_matrices(rng: np.random.Generator, lmax: int, count: int) -> list[
 
 def _largest_value(tensor: Float[np.ndarray, "d1 d2 d3"], rng: np.random.Generator) -> float:
     """A local maximum of ‖Σ_ij tensor_ijk x_i y_j‖ over unit vectors, by turns."""
-    y = rng.normal(size=tensor.shape[1])
+    y = rng.normal(size=(tensor.shape[1],))
     y /= np.linalg.norm(y)
     for _ in range(20):
         x = np.linalg.svd(np.einsum("ijk,j->ki", tensor, y))[2][0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
 from typing import Literal
 
 import jax
@@ -73,8 +74,17 @@ class EdgewiseConvolution(Convolution):
         graph: Graph,
     ) -> list[Float[Array, "N m copies_channels"]]:
         """Messages summed over the neighbours; see `Convolution`."""
-        channels = features.shape[-1]
-        x = features[graph.senders]  # (B, W, d, C)
+        parts = self.on_edges(features[graph.senders], harmonics, weights)
+        return [sum_blocks(part, graph) for part in parts]
+
+    def on_edges(
+        self,
+        features: Float[Array, "B W d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+    ) -> list[Float[Array, "B m copies_channels"]]:
+        """Messages of features on edges, summed over each row; see `Convolution`."""
+        x, channels = features, features.shape[-1]
         y = jnp.stack(harmonics, axis=-1)[..., None]  # (B, W, d2, 1)
         if self.weighting == "shared":
             x = x * weights[:, :, None, :]
@@ -91,12 +101,46 @@ class EdgewiseConvolution(Convolution):
             sizes = np.cumsum(self.output_multiplicity)[:-1] * channels
             by_degree = jnp.split(weights[:, :, None, :], sizes.tolist(), axis=-1)
             parts = [part * weight for part, weight in zip(parts, by_degree, strict=True)]
-        return [sum_edges(part, graph) for part in parts]
+        return [part.sum(axis=1) for part in parts]
 
 
-def sum_edges(x: Float[Array, "B W *rest"], graph: Graph) -> Float[Array, "N *rest"]:
-    """Sum over the edges of a block and over the blocks of an atom."""
-    return sum_blocks(x.sum(axis=1), graph)
+def each_edge(
+    convolution: Convolution,
+    features: Float[Array, "B W d channels"],
+    harmonics: Sequence[Float[Array, "B W"]],
+    weights: Float[Array, "B W weights_channels"],
+) -> list[Float[Array, "B W m copies_channels"]]:
+    """The message of every single edge, from features that lie on the edges.
+
+    Args:
+        convolution: gives the messages.
+        features: of the edges, degrees 0..input_lmax.
+        harmonics: as from `spherical_harmonics`, degrees 0..harmonics_lmax.
+        weights: per edge, as for the convolution.
+    """
+    shape = features.shape[:2]
+    rows = [x.reshape(-1, 1, *x.shape[2:]) for x in (features, weights, *harmonics)]
+    parts = convolution.on_edges(rows[0], rows[2:], rows[1])
+    return [part.reshape(*shape, *part.shape[1:]) for part in parts]
+
+
+def add_copies(
+    parts: Sequence[Float[Array, "*batch m copies_channels"]], channels: int
+) -> Float[Array, "*batch d channels"]:
+    """All degrees in the joint layout, the copies of each added up; zero where there is none.
+
+    With n copies the sum is divided by √n, so that unit variance stays.
+
+    Args:
+        parts: of an operator, for each degree l an array (..., 2l + 1, copies · channels).
+        channels: of one copy.
+    """
+    added = []
+    for part in parts:
+        copies = part.shape[-1] // channels
+        split = part.reshape(*part.shape[:-1], copies, channels)
+        added.append(part if copies == 1 else split.sum(axis=-2) * (1 / sqrt(max(copies, 1))))
+    return jnp.concatenate(added, axis=-2)
 
 
 def sum_blocks(x: Float[Array, "B *rest"], graph: Graph) -> Float[Array, "N *rest"]:

@@ -16,7 +16,7 @@ from mlip.nn.irreps import dim
 from mlip.settings import Settings
 from mlip.tensor_products.fourier import azimuthal_products, polar_integrals, polar_series
 from mlip.tensor_products.gaunt_coefficients import gaunt_normalization
-from mlip.tensor_products.layout import split_degrees_first
+from mlip.tensor_products.layout import split_reached
 from mlip.tensor_products.protocol import NodeProduct, Paths, check_paths
 
 Method = Literal["fft", "direct"]
@@ -89,7 +89,7 @@ class GauntFourier(NodeProduct):
         """Multiply channel by channel; see `NodeProduct`."""
         multiply = _multiply_on_torus if self.method == "fft" else _convolve
         z = multiply(x, y, (self.lmax1, self.lmax2, self._reached_lmax))
-        return split_degrees_first(z, self.copies(paths))
+        return split_reached(jnp.moveaxis(z, 0, -2), self.copies(paths))
 
 
 Degrees = tuple[int, int, int]

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from mlip.nn.irreps import clebsch_gordan, degree_slice, dim
 from mlip.settings import Settings
-from mlip.tensor_products.layout import split_degrees_first
+from mlip.tensor_products.layout import split_reached
 from mlip.tensor_products.protocol import NodeProduct, Paths, check_paths
 
 
@@ -77,7 +77,9 @@ class MatrixProduct(NodeProduct):
         basis = _matrix_basis(self._order)
         rows = [factor * basis[degree_slice(l)] for l, factor in enumerate(factors) if factor > 0]
         table = jnp.asarray(np.concatenate(rows) if rows else basis[:0], x.dtype)
-        return split_degrees_first(jnp.tensordot(table, product, 2), self.copies(paths))
+        return split_reached(
+            jnp.moveaxis(jnp.tensordot(table, product, 2), 0, -2), self.copies(paths)
+        )
 
     def _matrices(
         self, x: Float[Array, "*batch d channels"]

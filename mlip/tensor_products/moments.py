@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from mlip.graph import Graph
 from mlip.nn.irreps import degree_slice
 from mlip.tensor_products.edgewise import sum_blocks
+from mlip.tensor_products.layout import split_reached
 from mlip.tensor_products.protocol import Convolution, NodeProduct
 
 
@@ -75,29 +76,38 @@ class MomentConvolution(Convolution):
         graph: Graph,
     ) -> list[Float[Array, "N m copies_channels"]]:
         """Messages summed over the neighbours of each atom; see `Convolution`."""
-        moments = self._moments(features, harmonics, weights, graph)
+        messages = self._messages(features[graph.senders], harmonics, weights)
+        return split_reached(sum_blocks(messages, graph), self._multiplicity)
+
+    def on_edges(
+        self,
+        features: Float[Array, "B W d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+    ) -> list[Float[Array, "B m copies_channels"]]:
+        """Messages of features on edges, summed over each row; see `Convolution`."""
+        return split_reached(self._messages(features, harmonics, weights), self._multiplicity)
+
+    def _messages(
+        self,
+        features: Float[Array, "B W d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+    ) -> Float[Array, "B reached channels"]:
+        """All degrees that are reached, summed over each row."""
+        moments = self._moments(features, harmonics, weights)
         matrix = jnp.asarray(self._coefficients, moments.dtype)
         # A batch of products, one for each block, needs no transposition of the moments.
-        mapped = jnp.broadcast_to(matrix, (moments.shape[0], *matrix.shape)) @ moments
-        summed = sum_blocks(mapped, graph)
-        sizes = [(2 * l + 1) * n for l, n in enumerate(self._multiplicity)]
-        parts = jnp.split(summed, np.cumsum(sizes)[:-1].tolist(), axis=1)
-        return [
-            part if size else jnp.zeros((part.shape[0], 2 * l + 1, 0), part.dtype)
-            for l, (part, size) in enumerate(zip(parts, sizes, strict=True))
-        ]
+        return jnp.broadcast_to(matrix, (moments.shape[0], *matrix.shape)) @ moments
 
     def _moments(
         self,
-        features: Float[Array, "N d channels"],
+        features: Float[Array, "B W d channels"],
         harmonics: Sequence[Float[Array, "B W"]],
         weights: Float[Array, "B W weights_channels"],
-        graph: Graph,
     ) -> Float[Array, "B d2_d channels"]:
-        """Σ over the edges of each block, harmonics outermost."""
-        channels = features.shape[-1]
-        senders = features[graph.senders]  # (B, W, d, C)
-        flat = (*senders.shape[:2], -1)
+        """Σ over the edges of each row, harmonics outermost."""
+        flat = (*features.shape[:2], -1)
         groups = (
             [list(harmonics[degree_slice(l)]) for l in range(self.harmonics_lmax + 1)]
             if self.weighting == "degree"
@@ -106,7 +116,7 @@ class MomentConvolution(Convolution):
         # Weights are split, not sliced: the derivative of a split is one concatenation.
         by_group = jnp.split(weights[:, :, None], len(groups), axis=-1)
         parts = [
-            jnp.stack(group, axis=1) @ (senders * weight).reshape(flat)
+            jnp.stack(group, axis=1) @ (features * weight).reshape(flat)
             for group, weight in zip(groups, by_group, strict=True)
         ]
-        return jnp.concatenate(parts, axis=1).reshape(len(senders), -1, channels)
+        return jnp.concatenate(parts, axis=1).reshape(len(features), -1, features.shape[-1])

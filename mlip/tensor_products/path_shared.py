@@ -19,7 +19,7 @@ from mlip.graph import Graph
 from mlip.nn.irreps import coupling_paths
 from mlip.settings import Settings
 from mlip.tensor_products.edgewise import sum_blocks
-from mlip.tensor_products.layout import split_degrees_first
+from mlip.tensor_products.layout import split_reached
 from mlip.tensor_products.protocol import Convolution, NodeProduct, Paths, check_paths
 from mlip.tensor_products.sparse import Coupling, CouplingMap
 
@@ -113,16 +113,34 @@ class PathSharedConvolution(Convolution):
         graph: Graph,
     ) -> list[Float[Array, "N m copies_channels"]]:
         """Messages summed over the neighbours of each atom; see `Convolution`."""
+        messages = sum_blocks(self._messages(features[graph.senders], harmonics, weights), graph)
+        return split_reached(messages, self._map.copies)
+
+    def on_edges(
+        self,
+        features: Float[Array, "B W d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W channels"],
+    ) -> list[Float[Array, "B m copies_channels"]]:
+        """Messages of features on edges, summed over each row; see `Convolution`."""
+        messages = self._messages(features, harmonics, weights)
+        return split_reached(messages, self._map.copies)
+
+    def _messages(
+        self,
+        features: Float[Array, "B W d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W channels"],
+    ) -> Float[Array, "B reached channels"]:
+        """All degrees that are reached, summed over each row."""
         rows, columns, num_harmonics = self._map.bilinear.sizes
-        blocks, width = graph.senders.shape
+        blocks, width = weights.shape[:2]
         y = jnp.stack(harmonics, axis=-1).reshape(-1, num_harmonics)
         couplings = jnp.asarray(self._map.bilinear.dense().reshape(-1, num_harmonics), y.dtype)
         matrices = (y @ couplings.T).reshape(blocks, width, rows, columns)
         side_by_side = jnp.swapaxes(matrices, 1, 2).reshape(blocks, rows, width * columns)
-        weighted = features[graph.senders] * weights[:, :, None, :]
-        stacked = weighted.reshape(blocks, width * columns, -1)
-        messages = sum_blocks(side_by_side @ stacked, graph)
-        return split_degrees_first(jnp.moveaxis(messages, 1, 0), self._map.copies)
+        weighted = features * weights[:, :, None, :]
+        return side_by_side @ weighted.reshape(blocks, width * columns, -1)
 
 
 @cache

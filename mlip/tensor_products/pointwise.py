@@ -1,4 +1,4 @@
-"""Products taken point by point: z = Aᵀ[(Bᵀ x) ⊙ (Cᵀ y)] with constant matrices."""
+"""Products taken point by point: z = Aᵀ Σ_t (B_tᵀ x) ⊙ (C_tᵀ y) with constant matrices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -14,27 +13,56 @@ from jaxtyping import Array, Float
 from mlip.graph import Graph
 from mlip.nn.irreps import degree_slice
 from mlip.tensor_products.edgewise import sum_blocks
+from mlip.tensor_products.layout import split_reached
 from mlip.tensor_products.protocol import Convolution, NodeProduct, Paths
+from mlip.tensor_products.sphere import apply_rows, components_first
 
 
 class PointwiseMatrices(NamedTuple):
     """The constants of a pointwise product of P points (or rank P), in float64.
 
+    Several products may be added at each point: then the synthesis matrices hold the points once
+    for each term.
+
     Attributes:
-        synthesis1: values of the first factor's components at the points, B.
+        synthesis1: values of the first factor's components at the points of each term, B.
         synthesis2: those of the second factor, C.
         analysis: from the points to the components of the result, A; zero columns throughout a
             degree that is never reached.
     """
 
-    synthesis1: Float[np.ndarray, "d1 P"]
-    synthesis2: Float[np.ndarray, "d2 P"]
+    synthesis1: Float[np.ndarray, "d1 terms_P"]
+    synthesis2: Float[np.ndarray, "d2 terms_P"]
     analysis: Float[np.ndarray, "P d3"]
 
     def reached(self) -> tuple[int, ...]:
         """One for each degree of the result that is reached, zero for the others."""
         lmax = round(self.analysis.shape[1] ** 0.5) - 1
         return tuple(int(np.any(self.analysis[:, degree_slice(l)])) for l in range(lmax + 1))
+
+    def reached_columns(self) -> Float[np.ndarray, "P d3_reached"]:
+        """The analysis without the degrees never reached."""
+        keep = [np.full(2 * l + 1, bool(n)) for l, n in enumerate(self.reached())]
+        return self.analysis[:, np.concatenate(keep)]
+
+    def multiplies(self) -> int:
+        """Three matrix products, and one multiplication at each point of each term."""
+        reached = sum((2 * l + 1) * n for l, n in enumerate(self.reached()))
+        synthesised = len(self.synthesis1) + len(self.synthesis2) + 1
+        return self.synthesis1.shape[1] * synthesised + len(self.analysis) * reached
+
+    def multiply(
+        self, x: Float[Array, "*batch d1 channels"], y: Float[Array, "*batch d2 channels"]
+    ) -> list[Float[Array, "*batch m copies_channels"]]:
+        """The result for each degree, one copy of those reached; see `NodeProduct`."""
+        first = apply_rows(self.synthesis1.T, components_first(x))
+        values = first * apply_rows(self.synthesis2.T, components_first(y))
+        values = values.reshape(-1, len(self.analysis), *values.shape[1:])
+        summed = values[0] if len(values) == 1 else values.sum(axis=0)
+        # Transposed as a whole: as many transpositions as degrees take much longer.
+        result = jnp.swapaxes(apply_rows(self.reached_columns().T, summed), 0, 1)
+        joint = result.reshape(*x.shape[:-2], *result.shape[1:])
+        return split_reached(joint, self.reached())
 
 
 class PointwiseProduct(NodeProduct):
@@ -53,11 +81,8 @@ class PointwiseProduct(NodeProduct):
         return self.matrices(paths).reached()
 
     def multiplies(self, paths: Paths = "even") -> int:
-        """Three matrix products and one multiplication at each point."""
-        matrices = self.matrices(paths)
-        reached = sum((2 * l + 1) * n for l, n in enumerate(matrices.reached()))
-        d1, points = matrices.synthesis1.shape
-        return points * (d1 + matrices.synthesis2.shape[0] + 1 + reached)
+        """Three matrix products and the multiplications at each point."""
+        return self.matrices(paths).multiplies()
 
     def __call__(
         self,
@@ -66,11 +91,7 @@ class PointwiseProduct(NodeProduct):
         paths: Paths = "even",
     ) -> list[Float[Array, "*batch m copies_channels"]]:
         """Multiply channel by channel; see `NodeProduct`."""
-        matrices = self.matrices(paths)
-        values = _components_last(x, matrices.synthesis1) * _components_last(y, matrices.synthesis2)
-        analysis, sizes = _reached_columns(matrices)
-        result = jnp.swapaxes(_apply(values, analysis), -1, -2)
-        return _fill_degrees(_split(result, sizes, -2), sizes)
+        return self.matrices(paths).multiply(x, y)
 
 
 class PointwiseConvolution(Convolution):
@@ -122,15 +143,38 @@ class PointwiseConvolution(Convolution):
         graph: Graph,
     ) -> list[Float[Array, "N m copies_channels"]]:
         """Messages summed over the neighbours of each atom; see `Convolution`."""
-        channels = features.shape[-1]
-        values = _atoms_to_points(features, self._matrices.synthesis1.T)  # (N, P, C)
-        senders = values[graph.senders]  # (B, W, P, C)
+        values = _rows_to_points(features, self._matrices.synthesis1.T)  # (N, P, C)
+        summed = sum_blocks(self._sum_at_points(values[graph.senders], harmonics, weights), graph)
+        return self._from_points(summed)
+
+    def on_edges(
+        self,
+        features: Float[Array, "B W d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+    ) -> list[Float[Array, "B m copies_channels"]]:
+        """Messages of features on edges, summed over each row; see `Convolution`."""
+        rows = features.reshape(-1, *features.shape[2:])
+        values = _rows_to_points(rows, self._matrices.synthesis1.T)
+        values = values.reshape(*features.shape[:2], *values.shape[1:])
+        return self._from_points(self._sum_at_points(values, harmonics, weights))
+
+    def _sum_at_points(
+        self,
+        values: Float[Array, "B W P channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+    ) -> Float[Array, "B P channels"]:
+        """Values of the features at the points times those of the filters, over each row."""
         filters = self._filters(harmonics)  # (B, W, P, weights)
-        per_weight = weights.reshape(*weights.shape[:2], -1, channels)
-        summed = (senders * (filters @ per_weight)).sum(axis=1)
-        analysis, sizes = _reached_columns(self._matrices)
-        result = _atoms_to_points(sum_blocks(summed, graph), analysis.T)
-        return _fill_degrees(_split(result, sizes, 1), sizes)
+        per_weight = weights.reshape(*weights.shape[:2], -1, values.shape[-1])
+        return (values * (filters @ per_weight)).sum(axis=1)
+
+    def _from_points(
+        self, values: Float[Array, "M P channels"]
+    ) -> list[Float[Array, "M m copies_channels"]]:
+        analysis = self._matrices.reached_columns()
+        return split_reached(_rows_to_points(values, analysis.T), self._matrices.reached())
 
     def _filters(self, harmonics: Sequence[Float[Array, "B W"]]) -> Float[Array, "B W P weights"]:
         """The edge's harmonics at the points, one column for each weight."""
@@ -144,44 +188,14 @@ class PointwiseConvolution(Convolution):
         return values.reshape(*values.shape[:-1], points, self.num_weights)
 
 
-def _reached_columns(matrices: PointwiseMatrices) -> tuple[np.ndarray, list[int]]:
-    """The analysis without the degrees never reached, and the components of each degree."""
-    sizes = [(2 * l + 1) * n for l, n in enumerate(matrices.reached())]
-    keep = [np.full(2 * l + 1, bool(size)) for l, size in enumerate(sizes)]
-    return matrices.analysis[:, np.concatenate(keep)], sizes
-
-
-def _split(x: Array, sizes: list[int], axis: int) -> list[Array]:
-    return jnp.split(x, np.cumsum(sizes)[:-1].tolist(), axis=axis)
-
-
-def _fill_degrees(
-    parts: list[Float[Array, "*batch m channels"]], sizes: list[int]
-) -> list[Float[Array, "*batch m copies_channels"]]:
-    """Arrays without copies for the degrees that have none."""
-    return [
-        part if size else jnp.zeros((*part.shape[:-2], 2 * l + 1, 0), part.dtype)
-        for l, (part, size) in enumerate(zip(parts, sizes, strict=True))
-    ]
-
-
 def _apply(x: Float[Array, "*batch rows"], matrix: np.ndarray) -> Float[Array, "*batch columns"]:
     """Multiply the last axis by a matrix: one GEMM over all of the batch."""
     flat = x.reshape(-1, x.shape[-1]) @ jnp.asarray(matrix, x.dtype)
     return flat.reshape(*x.shape[:-1], matrix.shape[1])
 
 
-def _components_last(
-    x: Float[Array, "*batch d channels"], matrix: np.ndarray
-) -> Float[Array, "*batch channels P"]:
-    return _apply(jnp.swapaxes(x, -1, -2), matrix)
-
-
-def _atoms_to_points(
+def _rows_to_points(
     x: Float[Array, "N rows channels"], matrix: np.ndarray
 ) -> Float[Array, "N columns channels"]:
-    """Multiply the rows of every atom by a matrix, channels kept innermost: one GEMM."""
-    num_nodes, rows, channels = x.shape
-    by_row = jnp.swapaxes(x, 0, 1).reshape(rows, num_nodes * channels)
-    mapped: jax.Array = jnp.asarray(matrix, x.dtype) @ by_row
-    return jnp.swapaxes(mapped.reshape(-1, num_nodes, channels), 0, 1)
+    """Multiply the rows of every atom or edge by a matrix, channels kept innermost: one GEMM."""
+    return jnp.swapaxes(apply_rows(matrix, components_first(x)), 0, 1)

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
-from math import isqrt, pi, sqrt
+from math import pi, sqrt
 from typing import Literal
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from mlip.settings import Settings
 from mlip.tensor_products.gaunt import GauntQuadrature
 from mlip.tensor_products.gaunt_coefficients import squared_3j_at_zero
+from mlip.tensor_products.pointwise import PointwiseMatrices
 from mlip.tensor_products.protocol import Paths
-from mlip.tensor_products.quadrature import surface_gradients_at
-from mlip.tensor_products.sphere import (
-    SphereField,
-    antipodal_half,
-    apply_rows,
-    degree_parity,
-    split_rows,
-)
+from mlip.tensor_products.quadrature import sphere_rule, surface_gradients_at
+from mlip.tensor_products.sphere import repeat_degrees
 
 
 class GauntPoissonSettings(Settings):
@@ -33,17 +27,21 @@ class GauntPoissonSettings(Settings):
 class GauntPoisson(GauntQuadrature):
     """Even couplings by the product of two functions on the sphere, odd ones by their bracket.
 
-        even: X Y,   odd: {X, Y} = r̂ · (∇_S X × ∇_S Y),   both in components on Lebedev points
+        even: X Y,   odd: {X, Y} = r̂ · (∇_S X × ∇_S Y),   both in components
 
     The bracket is antisymmetric, of degree l1 + l2 − 1 at most, and a pseudo-tensor; its harmonic
     components couple exactly the degrees with an odd sum. As in the Gaunt product all couplings
     that end in one degree are added, with fixed constants and a factor that gives components of
-    unit variance (`poisson_normalization`).
+    unit variance (`poisson_normalization`). With two tangents e1 × e2 = r̂ at each point it is a
+    pointwise product of two terms, (e1·∇X)(e2·∇Y) − (e2·∇X)(e1·∇Y).
 
     Args:
         lmax1: highest degree of the first factor.
         lmax2: highest degree of the second factor.
         output_lmax: highest degree of the result.
+
+    Raises:
+        MlipError: for degrees whose sum is above 131, the last quadrature rule.
 
     Source: Arnold & Khesin, Topological Methods in Hydrodynamics, 1998, section I.11, for the
     bracket.
@@ -51,73 +49,37 @@ class GauntPoisson(GauntQuadrature):
 
     paths: tuple[Paths, ...] = ("even", "odd")
 
-    def multiplies(self, paths: Paths = "even") -> int:
-        """For the bracket two derivatives of each factor, and two products."""
-        even = super().multiplies("even")
-        if paths == "even":
-            return even
-        synthesis = self.transform.multiplies(self.lmax1) + self.transform.multiplies(self.lmax2)
-        return even + synthesis + 2 * self.transform.num_points
-
-    def normalization(self, paths: Paths) -> Float[np.ndarray, "degrees"]:
-        """Factor of each degree of the result; zero for those never reached."""
+    def matrices(self, paths: Paths) -> PointwiseMatrices:
+        """The constants of the product or of the bracket."""
         if paths == "odd":
-            return poisson_normalization(self.lmax1, self.lmax2, self.output_lmax)
-        return super().normalization(paths)
-
-    def multiply(
-        self, x: Float[Array, "d1 N channels"], y: Float[Array, "d2 N channels"], paths: Paths
-    ) -> SphereField:
-        """The product or the bracket as a function on the sphere."""
-        if paths == "even" or min(self.lmax1, self.lmax2) == 0:
-            return super().multiply(x, y, paths)  # brackets with a constant vanish, and are dropped
-        x_even, x_odd = tangent_derivatives(x, self.transform.degree)
-        y_even, y_odd = tangent_derivatives(y, self.transform.degree)
-        # Gradients of even functions are odd and r̂ is odd: the bracket of two even ones is odd.
-        return SphereField(
-            _cross(x_even, y_odd) + _cross(x_odd, y_even),
-            _cross(x_even, y_even) + _cross(x_odd, y_odd),
-        )
-
-
-def _cross(
-    x: Float[Array, "2 half N channels"], y: Float[Array, "2 half N channels"]
-) -> Float[Array, "half N channels"]:
-    """Component along r̂ of the cross product of two tangent vectors."""
-    return x[0] * y[1] - x[1] * y[0]
-
-
-def tangent_derivatives(
-    x: Float[Array, "d N channels"], degree: int
-) -> tuple[Float[Array, "2 half N channels"], Float[Array, "2 half N channels"]]:
-    """Derivatives of Σ x_lm Y_lm along two tangents e1, e2 with e1 × e2 = r̂ at half of the points.
-
-    Args:
-        x: components of degrees 0..lmax, lmax ≥ 1, on the first axis.
-        degree: of the Lebedev rule.
-
-    Returns:
-        those of the even and those of the odd degrees.
-    """
-    even, odd = _derivative_tables(degree, isqrt(x.shape[0]) - 1)
-    degrees = split_rows(x)
-    return _along_tangents(even, degrees[::2]), _along_tangents(odd, degrees[1::2])
-
-
-def _along_tangents(
-    table: Float[np.ndarray, "d 2 half"], degrees: list[Float[Array, "m N channels"]]
-) -> Float[Array, "2 half N channels"]:
-    values = apply_rows(table.reshape(table.shape[0], -1).T, jnp.concatenate(degrees))
-    return values.reshape(2, -1, *values.shape[1:])
+            return poisson_matrices(self.lmax1, self.lmax2, self.output_lmax)
+        return super().matrices(paths)
 
 
 @cache
-def _derivative_tables(degree: int, lmax: int) -> tuple[np.ndarray, np.ndarray]:
-    """Those of the harmonics of even and of odd degrees, shapes (components, 2, half)."""
-    points = antipodal_half(degree).points
-    along = np.einsum("tpi,idp->dtp", _tangents(points), surface_gradients_at(points, lmax))
-    odd = degree_parity(lmax) == 1
-    return along[~odd], along[odd]
+def poisson_matrices(lmax1: int, lmax2: int, output_lmax: int) -> PointwiseMatrices:
+    """The constants of the bracket as a pointwise product of two terms.
+
+    Args:
+        lmax1: highest degree of the first factor.
+        lmax2: highest degree of the second factor.
+        output_lmax: highest degree of the result.
+
+    Raises:
+        MlipError: for degrees whose sum is above 131, the last quadrature rule.
+    """
+    points, analysis = sphere_rule(max(lmax1 + lmax2 - 1, 0), output_lmax)
+    factors = repeat_degrees(poisson_normalization(lmax1, lmax2, output_lmax))
+    tangents = _tangents(points)
+    first, second = (
+        np.einsum("tpi,idp->tdp", tangents, surface_gradients_at(points, lmax))
+        for lmax in (lmax1, lmax2)
+    )
+    return PointwiseMatrices(
+        np.concatenate([first[0], first[1]], axis=1),
+        np.concatenate([second[1], -second[0]], axis=1),
+        analysis * factors,
+    )
 
 
 def _tangents(points: Float[np.ndarray, "P 3"]) -> Float[np.ndarray, "2 P 3"]:

@@ -111,8 +111,8 @@ class Convolution(ABC):
 
     def __init_subclass__(cls) -> None:
         """Let every operator refuse arrays that do not fit, which slices would pass over."""
-        if "__call__" in cls.__dict__:
-            cls.__call__ = _after(_check_edges, cls.__call__)  # type: ignore[method-assign]
+        for name in {"__call__", "on_edges"} & cls.__dict__.keys():
+            setattr(cls, name, _after(_check_edges, cls.__dict__[name]))
 
     @property
     @abstractmethod
@@ -148,6 +148,30 @@ class Convolution(ABC):
 
         Returns:
             for each degree l3 an array (N, 2 l3 + 1, copies · channels), the copies outermost.
+
+        Raises:
+            MlipError: for arrays of other shapes.
+        """
+
+    @abstractmethod
+    def on_edges(
+        self,
+        features: Float[Array, "B W d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+    ) -> list[Float[Array, "B m copies_channels"]]:
+        """The same for features that lie on the edges, summed over the edges of each row.
+
+        Attention needs it: there what is multiplied depends on both atoms of an edge. With a
+        single edge in each row (`edgewise.each_edge`) it gives the messages themselves.
+
+        Args:
+            features: of the edges, degrees 0..input_lmax.
+            harmonics: as above.
+            weights: as above.
+
+        Returns:
+            for each degree l3 an array (B, 2 l3 + 1, copies · channels), the copies outermost.
 
         Raises:
             MlipError: for arrays of other shapes.
@@ -197,8 +221,9 @@ def _check_edges(
     features: jax.Array,
     harmonics: Sequence[jax.Array],
     weights: jax.Array,
-    graph: Graph,
+    graph: Graph | None = None,
 ) -> None:
+    del graph
     name = type(convolution).__name__
     _check_components(name, "the sender", features.shape[-2], convolution.input_lmax)
     _check_components(name, "the edge", len(harmonics), convolution.harmonics_lmax)

@@ -1,4 +1,4 @@
-"""Quadrature on the unit sphere, and the harmonics and their gradients at its points."""
+"""Points on the unit sphere for quadrature and interpolation, and the harmonics at them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from scipy.integrate import lebedev_rule
+from scipy.linalg import qr
 
 from mlip.errors import MlipError
 from mlip.nn.irreps import clebsch_gordan, degree_slice, dim
@@ -19,6 +20,9 @@ _LEBEDEV_DEGREES = (
     *(3, 5, 7, 9, 11, 15, 17, 19, 21, 23, 29, 31, 35, 41, 47, 53, 59, 65, 71, 77),
     *(83, 89, 95, 101, 107, 113, 119, 125, 131),
 )
+
+_SPIRAL_POINTS = 10  # candidates for each point that is chosen
+_MAX_INTERPOLATED_DEGREE = 24  # choosing points for it takes some seconds, with degree⁶
 
 
 class Quadrature(NamedTuple):
@@ -85,6 +89,73 @@ def gauss_legendre(degree: int) -> ProductGrid:
     return ProductGrid(
         _constant(heights), _constant(weights * 2 * pi / num_azimuths), _constant(azimuths)
     )
+
+
+class SphereRule(NamedTuple):
+    """Points from whose values the harmonic components of a function follow.
+
+    Attributes:
+        points: unit vectors.
+        analysis: ∫ f Y_lm dΩ = Σ_p analysis_plm f(p) for polynomials f of some degree.
+    """
+
+    points: Float[np.ndarray, "P 3"]
+    analysis: Float[np.ndarray, "P d"]
+
+
+@cache
+def sphere_rule(degree: int, output_lmax: int) -> SphereRule:
+    """The fewest points that give the low components of any polynomial of some degree.
+
+    A Lebedev rule takes about (degree + output_lmax + 1)²/3 points, since it integrates the
+    polynomial times a harmonic. Values at (degree + 1)² points, the number of coefficients,
+    determine the polynomial itself: fewer points where most of the components are wanted.
+
+    Args:
+        degree: of the polynomial.
+        output_lmax: highest degree of the components.
+
+    Raises:
+        MlipError: for degrees whose sum is above 131, the last Lebedev rule.
+    """
+    points, weights = lebedev(degree + output_lmax)
+    if degree <= _MAX_INTERPOLATED_DEGREE and (degree + 1) ** 2 < len(points):
+        points = interpolation_points(degree)
+        every = np.linalg.inv(harmonics_at(points, degree))
+        analysis = np.zeros((len(points), dim(output_lmax)))
+        wanted = dim(min(degree, output_lmax))
+        analysis[:, :wanted] = every[:, :wanted]
+        return SphereRule(points, _constant(analysis))
+    return SphereRule(points, _constant((harmonics_at(points, output_lmax) * weights).T))
+
+
+@cache
+def interpolation_points(degree: int) -> Float[np.ndarray, "P 3"]:
+    """As many points as there are harmonics up to a degree, such that values determine all.
+
+    Chosen out of a fine spiral, one after the other, each where the harmonics differ most from
+    what the chosen ones span; a pivoted QR factorisation does that. The matrix of the harmonics
+    has a condition number of about degree + 2, up to degree 20.
+
+    Args:
+        degree: highest degree of the harmonics.
+
+    Returns:
+        unit vectors, float64, shape ((degree + 1)², 3), read-only.
+
+    Source: Sommariva & Vianello, Comput. Math. Appl. 57 (2009) 1324, approximate Fekete points.
+    """
+    candidates = _spiral(_SPIRAL_POINTS * dim(degree))
+    order = qr(harmonics_at(candidates, degree), mode="r", pivoting=True)[1]
+    return _constant(candidates[order[: dim(degree)]])
+
+
+def _spiral(count: int) -> Float[np.ndarray, "count 3"]:
+    """Evenly spread points: heights in equal steps, turned by the golden angle."""
+    step = np.arange(count) + 0.5
+    heights, angles = 1 - 2 * step / count, pi * (3 - sqrt(5)) * step
+    radii = np.sqrt(1 - heights**2)
+    return np.stack([radii * np.sin(angles), heights, radii * np.cos(angles)], axis=1)
 
 
 def harmonics_at(points: Float[np.ndarray, "P 3"], lmax: int) -> Float[np.ndarray, "d P"]:

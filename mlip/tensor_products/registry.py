@@ -40,7 +40,7 @@ from mlip.tensor_products.poisson import GauntPoisson, GauntPoissonSettings
 from mlip.tensor_products.power import ProductPower
 from mlip.tensor_products.protocol import Convolution, NodeProduct
 from mlip.tensor_products.so2 import SO2Convolution, SO2Settings
-from mlip.tensor_products.sphere import GridTransform, LebedevTransform, SphereTransform
+from mlip.tensor_products.sphere import GridTransform, PointTransform, SphereTransform
 from mlip.tensor_products.sphere_power import SpherePower
 from mlip.tensor_products.vector_signal import VectorSignal, VectorSignalSettings
 
@@ -161,7 +161,7 @@ OPERATORS: dict[str, Operator] = {
             GauntQuadratureSettings,
             product=_plain(GauntQuadrature),
             convolution=_gaunt_moments(GauntQuadrature),
-            power=_sphere_power(LebedevTransform),
+            power=_sphere_power(PointTransform),
             family="gaunt",
         ),
         Operator(
@@ -264,6 +264,12 @@ def build_power(
         return product(settings, lmax, lmax, output_lmax)
 
     return ProductPower(build, lmax, hidden_lmax, correlation, *sizes, rngs=rngs, dtype=dtype)
+
+
+def family_of(settings: Settings) -> str:
+    """What an operator computes: the name of its family, its own where it has none."""
+    operator = _operator(settings)
+    return operator.family or operator.name
 
 
 def family_members(family: str, role: str) -> list[Operator]:

@@ -104,9 +104,27 @@ class SO2Convolution(Convolution):
         graph: Graph,
     ) -> list[Float[Array, "N m channels"]]:
         """Messages summed over the neighbours of each atom; see `Convolution`."""
-        frame = self._frame(harmonics)
         # Split before the gather: a part of every edge would have to be copied out otherwise.
-        senders = [part[graph.senders] for part in split_degrees(features)]  # (B, W, 2 l1+1, C)
+        senders = [part[graph.senders] for part in split_degrees(features)]
+        return [sum_blocks(part, graph) for part in self._messages(senders, harmonics, weights)]
+
+    def on_edges(
+        self,
+        features: Float[Array, "B W d channels"],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+    ) -> list[Float[Array, "B m channels"]]:
+        """Messages of features on edges, summed over each row; see `Convolution`."""
+        ends = [(l + 1) ** 2 for l in range(self.input_lmax)]
+        return self._messages(jnp.split(features, ends, axis=2), harmonics, weights)
+
+    def _messages(
+        self,
+        senders: Sequence[Float[Array, "B W m channels"]],
+        harmonics: Sequence[Float[Array, "B W"]],
+        weights: Float[Array, "B W weights_channels"],
+    ) -> list[Float[Array, "B m channels"]]:
+        frame = self._frame(harmonics)
         rotated = [rotation @ x for rotation, x in zip(frame, senders, strict=False)]
         weight_of = self._split_weights(weights)
         outputs = []
@@ -116,7 +134,7 @@ class SO2Convolution(Convolution):
                 for row, terms in enumerate(self._terms(l3, weight_of))
             ]
             outputs.append(_rotate_back(frame[l3], self._norms(l3), jnp.stack(rows, axis=2)))
-        return [sum_blocks(part, graph) for part in outputs]
+        return outputs
 
     def _frame(self, harmonics: Sequence[Float[Array, "B W"]]) -> list[Float[Array, "B W rows m"]]:
         lmax = max(self.input_lmax, self.output_lmax)

@@ -192,5 +192,9 @@ class CouplingMap:
         self, x: Float[Array, "*batch d1 channels"], y: Float[Array, "*batch d2 channels"]
     ) -> list[Float[Array, "*batch m copies_channels"]]:
         """Multiply channel by channel, as `NodeProduct` does."""
-        z = self.bilinear(jnp.moveaxis(x, -2, 0), jnp.moveaxis(y, -2, 0))
-        return split_degrees_first(z, self.copies)
+        first, second = jnp.moveaxis(x, -2, 0), jnp.moveaxis(y, -2, 0)
+        lanes = first.shape[1:]
+        if second.shape[1:] == lanes:  # one long axis: the compiler vectorises the last one alone
+            first, second = first.reshape(len(first), -1), second.reshape(len(second), -1)
+        z = self.bilinear(first, second)
+        return split_degrees_first(z.reshape(z.shape[0], *lanes), self.copies)

@@ -12,9 +12,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mlip.nn.linear import EquivariantLinear, split_degrees
-from mlip.tensor_products.gaunt import components_first, scaled_part
 from mlip.tensor_products.power import ElementWeights
-from mlip.tensor_products.sphere import SphereTransform
+from mlip.tensor_products.sphere import SphereTransform, components_first
 
 
 class SpherePower(nnx.Module):
@@ -53,7 +52,7 @@ class SpherePower(nnx.Module):
         rngs: nnx.Rngs,
         dtype: DTypeLike,
     ) -> None:
-        self.transform = transform_type(correlation * lmax + hidden_lmax)
+        self.transform = transform_type(correlation * lmax, hidden_lmax)
         self.normalizations = tuple(
             tuple(power_normalization(lmax, order, hidden_lmax).tolist())
             for order in range(2, correlation + 1)
@@ -83,13 +82,9 @@ class SpherePower(nnx.Module):
         for factor, output, normalization in zip(
             self.factors, self.outputs[1:], self.normalizations, strict=True
         ):
-            power = power.times(self.transform.values(components_first(factor(degrees))))
-            parts = self.transform.components(power, output.lmax)
-            scaled = [
-                scaled_part(p, n, features.shape[:1])
-                for p, n in zip(parts, normalization, strict=True)
-            ]
-            total = total + output(jnp.concatenate(scaled, axis=1), species)
+            power = power * self.transform.values(components_first(factor(degrees)))
+            components = self.transform.components(power, normalization)
+            total = total + output(jnp.swapaxes(components, 0, 1), species)
         return total
 
 

@@ -6,7 +6,6 @@ from functools import cache
 from math import isqrt, pi
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -15,13 +14,11 @@ from mlip.nn.irreps import coupling_paths, dim
 from mlip.settings import Settings
 from mlip.tensor_products.gaunt_coefficients import squared_3j_at_zero
 from mlip.tensor_products.layout import merge_copies
-from mlip.tensor_products.poisson import GauntPoisson, tangent_derivatives
+from mlip.tensor_products.pointwise import PointwiseMatrices
+from mlip.tensor_products.poisson import GauntPoisson
 from mlip.tensor_products.protocol import NodeProduct, Paths, check_paths
-from mlip.tensor_products.sphere import (
-    SphereField,
-    antipodal_half,
-    split_rows,
-)
+from mlip.tensor_products.quadrature import harmonics_at, sphere_rule
+from mlip.tensor_products.sphere import apply_rows, components_first, repeat_degrees
 
 
 class VectorSignalSettings(Settings):
@@ -47,7 +44,8 @@ class VectorSignal(NodeProduct):
 
         (λ2 + λ3 − λ1) G/2   and   (λ1 + λ3 − λ2) G/2   with λ_k = l_k (l_k + 1)
 
-    and G the Gaunt coefficients. Hence every even triple with l3 ≥ 1 is reached by at least one
+    and G the Gaunt coefficients. Since λ is an eigenvalue of −Δ, they are formed without gradients,
+    from the functions X Y and X ΔY − Y ΔX. Every even triple with l3 ≥ 1 is reached by at least one
     copy, and every odd triple inside the triangle. Degree 0 of the result has no vector harmonic
     with l = j: it is made of the scalar products x_l · y_l, one copy for each l. Each copy of a
     degree has unit variance for independent components of unit variance.
@@ -68,9 +66,7 @@ class VectorSignal(NodeProduct):
     def __init__(self, lmax1: int, lmax2: int, output_lmax: int) -> None:
         super().__init__(lmax1, lmax2, output_lmax)
         self.bracket = GauntPoisson(lmax1, lmax2, output_lmax)
-        self.transform = self.bracket.transform
         self.reached_lmax = min(output_lmax, lmax1 + lmax2)
-        antipodal_half(self.transform.degree)
 
     def copies(self, paths: Paths = "even") -> tuple[int, ...]:
         """Even: the scalar products, then up to two; odd: one for each degree that is reached."""
@@ -82,14 +78,14 @@ class VectorSignal(NodeProduct):
         return (min(self.lmax1, self.lmax2) + 1, *vectors)
 
     def multiplies(self, paths: Paths = "even") -> int:
-        """To the points, for gradients twice; the products there; and back for each copy."""
+        """Those of both functions, of their sums, and of the scalar products."""
         copies = self.copies(paths)
         if paths == "odd":
             return self.bracket.multiplies("odd")
-        to_points = 3 * sum(map(self.transform.multiplies, (self.lmax1, self.lmax2)))
-        back = 2 * max(copies[1:], default=0) * self.transform.multiplies(self.reached_lmax)
+        halves = _matrices(self.lmax1, self.lmax2, self.reached_lmax)
+        sums = max(copies[1:], default=0) * dim(self.reached_lmax)
         scalars = 2 * dim(min(self.lmax1, self.lmax2))
-        return to_points + 8 * self.transform.num_points + back + scalars
+        return sum(half.multiplies() for half in halves) + sums + scalars
 
     def __call__(
         self,
@@ -100,59 +96,60 @@ class VectorSignal(NodeProduct):
         """Multiply channel by channel; see `NodeProduct`."""
         if paths == "odd":
             return self.bracket(x, y, "odd")
-        shape = (*x.shape[:-2], x.shape[-1])
-        repeated = jnp.broadcast_to(y, (*y.shape[:-1], x.shape[-1]))
-        first, second = (jnp.moveaxis(z, -2, 0).reshape(z.shape[-2], -1) for z in (x, repeated))
-        parts = [_scalar_products(first, second), *self._vectors(first, second)]
-        return [merge_copies(part.reshape(*part.shape[:2], *shape)) for part in parts]
+        return [_scalar_products(x, y), *self._vectors(x, y)]
 
     def _vectors(
-        self, x: Float[Array, "d1 M"], y: Float[Array, "d2 M"]
-    ) -> list[Float[Array, "copies m M"]]:
-        """Degrees 1.. of X ∇Y and of Y ∇X, the gradient of a constant left out."""
-        normalization = _normalization(self.lmax1, self.lmax2, self.reached_lmax).tolist()
-        copies = [
-            [factor * part for factor, part in zip(factors, self._readout(*pair), strict=True)]
-            for factors, pair in zip(normalization, ((x, y), (y, x)), strict=True)
-            if self.reached_lmax > 0 and pair[1].shape[0] > 1
-        ]
-        return [
-            jnp.stack([parts[l] for parts in copies])
-            if l <= self.reached_lmax
-            else jnp.zeros((0, 2 * l + 1, x.shape[1]), x.dtype)
-            for l in range(1, self.output_lmax + 1)
-        ]
-
-    def _readout(
-        self, scalar: Float[Array, "d1 M"], vector: Float[Array, "d2 M"]
-    ) -> list[Float[Array, "m M"]]:
-        """∫ X ∇Y · ∇Y_lm dΩ of degrees 0..reached_lmax: the adjoint of taking a gradient."""
-        degree = self.transform.degree
-        even, odd = _times(self.transform.values(scalar), tangent_derivatives(vector, degree))
-        weights = jnp.asarray(2 * antipodal_half(degree).weights, scalar.dtype)[:, None]
-        result = jax.ShapeDtypeStruct((dim(self.reached_lmax), even.shape[-1]), even.dtype)
-        adjoint = jax.linear_transpose(lambda z: tangent_derivatives(z, degree), result)
-        return split_rows(*adjoint((weights[None] * even, weights[None] * odd)))
+        self, x: Float[Array, "*batch d1 channels"], y: Float[Array, "*batch d2 channels"]
+    ) -> list[Float[Array, "*batch m copies_channels"]]:
+        """Degrees 1.. of r̂X × ∇Y and of ∇X × r̂Y, the gradient of a constant left out."""
+        first, second = _normalization(self.lmax1, self.lmax2, self.reached_lmax).tolist()
+        sums, differences = (
+            half.multiply(x, y) for half in _matrices(self.lmax1, self.lmax2, self.reached_lmax)
+        )
+        result = []
+        for l in range(1, self.output_lmax + 1):
+            copies = [jnp.zeros((*x.shape[:-2], 2 * l + 1, 0), x.dtype)]
+            if l <= self.reached_lmax and self.lmax2 > 0:
+                copies.append(first[l] * (sums[l] + differences[l]))
+            if l <= self.reached_lmax and self.lmax1 > 0:
+                copies.append(second[l] * (sums[l] - differences[l]))
+            result.append(jnp.concatenate(copies, axis=-1))
+        return result
 
 
-def _times(
-    scalar: SphereField, vector: tuple[Float[Array, "2 half M"], Float[Array, "2 half M"]]
-) -> tuple[Float[Array, "2 half M"], Float[Array, "2 half M"]]:
-    """A function times a vector field, both in parts of even and of odd degrees."""
-    even, odd = (scalar.even[None] * part for part in vector)
-    if scalar.odd is None:
-        return even, odd
-    return even + scalar.odd[None] * vector[1], odd + scalar.odd[None] * vector[0]
+@cache
+def _matrices(
+    lmax1: int, lmax2: int, output_lmax: int
+) -> tuple[PointwiseMatrices, PointwiseMatrices]:
+    """The constants of λ3/2 X Y and of (X λ2Y − Y λ1X)/2, whose sum and difference are wanted."""
+    points, analysis = sphere_rule(lmax1 + lmax2, output_lmax)
+    first, second = (harmonics_at(points, lmax) for lmax in (lmax1, lmax2))
+    turned1, turned2 = (_eigenvalues(l)[:, None] * h for l, h in ((lmax1, first), (lmax2, second)))
+    return PointwiseMatrices(first, second, analysis * _eigenvalues(output_lmax) / 2), (
+        PointwiseMatrices(
+            np.concatenate([first, turned1], axis=1),
+            np.concatenate([turned2, -second], axis=1),
+            analysis / 2,
+        )
+    )
+
+
+def _eigenvalues(lmax: int) -> Float[np.ndarray, "d"]:
+    """λ = l (l + 1) of each component."""
+    degrees = np.arange(lmax + 1)
+    return repeat_degrees(degrees * (degrees + 1.0))
 
 
 def _scalar_products(
-    x: Float[Array, "d1 M"], y: Float[Array, "d2 M"]
-) -> Float[Array, "copies 1 M"]:
+    x: Float[Array, "*batch d1 channels"], y: Float[Array, "*batch d2 channels"]
+) -> Float[Array, "*batch 1 copies_channels"]:
     """x_l · y_l / √(2l+1) for each degree that both have."""
-    products = x[: y.shape[0]] * y[: x.shape[0]]
-    degrees = np.arange(isqrt(len(products)))
+    shared = min(x.shape[-2], y.shape[-2])
+    products = components_first(x[..., :shared, :] * y[..., :shared, :])
+    degrees = np.arange(isqrt(shared))
     table = np.repeat(np.diag(1 / np.sqrt(2 * degrees + 1)), 2 * degrees + 1, axis=1)
-    return (jnp.asarray(table, x.dtype) @ products)[:, None]
+    joint = merge_copies(apply_rows(table, products)[:, None])
+    return joint.reshape(*x.shape[:-2], 1, -1)
 
 
 @cache

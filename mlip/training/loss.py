@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 from pydantic import Field, model_validator
 
+from mlip.errors import MlipError
 from mlip.graph import Graph, Labels
 from mlip.potential import Output
 from mlip.settings import Settings
@@ -103,13 +104,16 @@ def loss(
 
     Returns:
         The loss and the sums for the errors in plain units.
+
+    Raises:
+        MlipError: for a weight of the stress where the model has none.
     """
     weights = settings.weights if weights is None else weights
     dtype = output.energy.dtype
     atoms = jnp.maximum(graph.num_atoms, jnp.ones((), dtype))
     energy = output.energy - labels.energy
     forces = output.forces - labels.forces
-    stress = output.stress - labels.stress
+    stress = _stress_residual(output, labels, weights)
     structures = jnp.sum(graph.graph_mask, dtype=dtype)
     num_atoms = jnp.sum(graph.node_mask, dtype=dtype)
 
@@ -128,6 +132,8 @@ def loss(
     has_energy = (labels.energy_weight > 0).astype(dtype)
     has_forces = (labels.forces_weight > 0).astype(dtype)
     has_stress = (labels.stress_weight > 0).astype(dtype)
+    if output.stress is None:
+        has_stress = jnp.zeros_like(has_stress)
     metrics = LossMetrics(
         structures=structures,
         energy=jnp.sum(has_energy * (energy / atoms) ** 2),
@@ -139,6 +145,18 @@ def loss(
         bad=_bad_structures(energy, forces, stress, graph),
     )
     return total, metrics
+
+
+def _stress_residual(output: Output, labels: Labels, weights: LossWeights) -> Float[Array, "G 3 3"]:
+    """Zero for a model without stress."""
+    if output.stress is not None:
+        return output.stress - labels.stress
+    if weights.stress is not None:
+        raise MlipError(
+            "the loss has a weight for the stress, but forces that are not the gradient of an "
+            "energy come without stress; set loss.stress_weight=0, or model.forces=gradient."
+        )
+    return jnp.zeros_like(labels.stress)
 
 
 def _penalty(residual: Array, settings: LossSettings) -> Array:

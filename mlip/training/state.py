@@ -97,7 +97,12 @@ class SplitModel:
         return nnx.merge(self.graphdef, jax.tree.unflatten(self._treedef, leaves), constants)
 
     def decay_mask(self, model: Any) -> dict[str, bool]:
-        """Which weights decay, as the model declares by `decay_mask()`."""
+        """Which weights decay: those that the model declares by `decay_mask()`, else matrices.
+
+        Left to itself weight decay shrinks the maps, not biases, scales and centres of functions.
+        """
+        if not hasattr(model, "decay_mask"):
+            return {name: value.ndim > 1 for name, value in self.params.items()}
         mask = jax.tree.leaves(model.decay_mask())
         return {name: bool(leaf) for name, leaf in zip(self.names, mask, strict=True)}
 

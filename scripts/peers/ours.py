@@ -61,7 +61,9 @@ class Work:
             correlation=setting.correlation,
             num_layers=setting.layers,
             num_bessel=setting.num_bessel,
-            **statistics._asdict(),
+            avg_num_neighbors=statistics.avg_num_neighbors,
+            scale=statistics.scale,
+            shift=statistics.shift,
         )
         self.model = MACE(config, rngs=nnx.Rngs(0), dtype=jnp.float32)
         self.first = frames[0]

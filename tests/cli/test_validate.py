@@ -26,6 +26,11 @@ def message(verb, overrides):
         ("model.cutoff=-2", ["model.cutoff=-2", "above 0", "Å"]),
         ("model.interaction=densty", ["'plain'", "Did you mean density?"]),
         ("model.name=mcae", ["model.name=mcae", "Did you mean mace?"]),
+        ("model={channels: x}", ["model.channels=x", "an integer"]),
+        (
+            "model.convolution.name=gaunt_gird",
+            ["model.convolution.name", "Did you mean gaunt_grid?"],
+        ),
         ("model=null", ["model is not set"]),
         ("dataset.e0=foo", ["dataset.e0=foo", "'isolated'", "a mapping"]),
         ("dataset.e0={H: x}", ["dataset.e0.H=x: expected a number"]),
@@ -41,6 +46,21 @@ def test_one_sentence_names_key_value_and_remedy(override, parts):
         assert part in text
     assert "\n" not in text
     assert "pydantic" not in text
+
+
+def test_only_keys_of_the_chosen_model_are_suggested():
+    """`hidden_lmax` is one of MACE's; the two models describe `channels` in other words."""
+    text = message("train", [*QUICKSTART, "model=nequip", "model.hidden_lmax=1"])
+    assert text.startswith("Unknown key model.hidden_lmax=1. Known in model: ")
+    assert "scale_shift" in text
+    assert "correlation" not in text
+    text = message("train", [*QUICKSTART, "model=nequip", "model.scaleshift=element"])
+    assert text.endswith("Did you mean model.scale_shift?")
+    text = message("train", [*QUICKSTART, "model=nequip", "model.channels=[4, 0, 0]"])
+    assert "model.channels.1=0" in text
+    assert "one for each degree" in text
+    text = message("info", ["model=nequip", "dataset=quickstart", "model.chanels=3"])
+    assert text == "Unknown key model.chanels=3. Did you mean model.channels?"
 
 
 def test_several_mistakes_are_told_one_a_line():

@@ -97,6 +97,10 @@ def test_edges_that_do_not_fit(case):
         with pytest.raises(MlipError) as error:
             convolution(*arguments, graph())
         sentence(error, part)
+        on_edges = np.broadcast_to(arguments[0][:1, None], (*MASK.shape, *arguments[0].shape[1:]))
+        with pytest.raises(MlipError) as error:
+            convolution.on_edges(on_edges, *arguments[1:])
+        sentence(error, part)
 
 
 @pytest.mark.parametrize("role", ["convolution", "product"])

@@ -2,11 +2,17 @@
 
 from functools import cache
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+from mlip.data.collate import collate
+from mlip.data.neighbors import neighbor_list
 from mlip.data.structure import Structure
 from mlip.models import MODEL_CONFIGS
+from mlip.nn.geometry import edge_vectors
 from tests.conformance.configs import TINY
 from tests.support.potentials import SHAPE, crystal, molecule, moved, outputs, potential_of
 from tests.support.rotations import random_rotation
@@ -15,6 +21,7 @@ from tests.tolerances import tolerance
 CASES = [(name, precision) for name in MODEL_CONFIGS for precision in ("float32", "float64")]
 pytestmark = pytest.mark.parametrize(("name", "precision"), CASES)
 ATOMS = 7
+FAR = np.array([60.0, 0.0, 0.0])
 
 
 @cache
@@ -86,3 +93,86 @@ def test_padding(name, precision):
             rtol=0,
             atol=getattr(accepted, field),
         )
+
+
+def test_far_molecules_and_lone_atoms_add_up(name, precision):
+    """Also an atom that has no neighbour, by itself and beside others."""
+    one, other = structure(name), molecule(5, 5, TINY[name].elements)
+    lone = Structure(one.numbers[:1], np.zeros((1, 3)))
+    together = Structure(
+        np.concatenate([part.numbers for part in (one, other, lone)]),
+        np.concatenate([one.positions, other.positions + FAR, lone.positions - FAR]),
+    )
+    *parts, total = outputs(potential(name, precision), [one, other, lone, together])
+    accepted = tolerance(precision)
+    assert np.all(parts[2].forces == 0)
+    expected = sum(part.energy for part in parts)
+    np.testing.assert_allclose(total.energy, expected, rtol=0, atol=3 * accepted.energy)
+    expected = np.concatenate([part.forces for part in parts])
+    np.testing.assert_allclose(total.forces, expected, rtol=0, atol=accepted.forces)
+
+
+def test_an_atom_crosses_the_cutoff(name, precision):
+    """Energy, force and second derivative vanish with the only edge between two fragments."""
+    near, inside, outside = (
+        along_the_distance(name, precision, potential(name, precision).cutoff + change)
+        for change in (-0.5, -2e-4, 2e-4)
+    )
+    scale = np.abs(near - outside)
+    assert np.all(np.isfinite(near) & np.isfinite(inside) & (scale > 0))
+    rounding = [tolerance(precision).energy, 0.0, 0.0]
+    assert np.all(np.abs(inside - outside) <= np.maximum(0.02 * scale, rounding))
+
+
+def along_the_distance(name, precision, distance):
+    """Energy of two fragments and its first and second derivatives by their distance.
+
+    The fragments are rigid and see each other by their nearest atoms alone. A third atom sees
+    nobody.
+    """
+    left = np.array([[0.0, 0.0, 0.0], [-1.0, 0.6, 0.2], [-0.9, -0.7, 0.4]])
+    right = np.array([[distance, 0.0, 0.0], [distance + 1.0, 0.3, -0.6]])
+    positions = np.concatenate([left, right, [FAR]])
+    numbers = np.resize(TINY[name].elements, len(positions)).astype(np.int32)
+    fragments = Structure(numbers, positions)
+    chosen = potential(name, precision)
+    pairs = neighbor_list(fragments, chosen.cutoff)
+    graph = collate(
+        [fragments],
+        [pairs],
+        chosen.elements,
+        SHAPE._replace(graphs=1, nodes=8, blocks=8, width=4),
+        chosen.dtype,
+    )
+    return np.array(derivatives(name, precision)(graph))
+
+
+@cache
+def derivatives(name, precision):
+    graphdef, state = nnx.split(potential(name, precision).model)
+
+    @jax.jit
+    def program(graph):
+        moving = np.zeros((graph.num_nodes, 3))
+        moving[3:5, 0] = 1.0  # the right fragment, along x
+        step = jnp.asarray(moving, precision)
+
+        def energy(t):
+            vectors = edge_vectors(graph, graph.positions + t * step)
+            return jnp.sum(nnx.merge(graphdef, state)(graph, vectors))
+
+        def slope(t):
+            value, first = jax.value_and_grad(energy)(t)
+            return first, value
+
+        (first, value), second = jax.value_and_grad(slope, has_aux=True)(jnp.zeros((), precision))
+        return value, first, second
+
+    return program
+
+
+def test_everything_has_the_precision_asked_for(name, precision):
+    weights = jax.tree.leaves(nnx.state(potential(name, precision).model, nnx.Param))
+    assert {np.dtype(weight.dtype) for weight in weights} == {np.dtype(precision)}
+    (output,) = outputs(potential(name, precision), [structure(name)])
+    assert {np.dtype(value.dtype) for value in output} == {np.dtype(precision)}

@@ -58,7 +58,9 @@ def config_with(operator):
         num_bessel=4,
         radial_mlp=(8,),
         readout_mlp=4,
-        **statistics._asdict(),
+        avg_num_neighbors=statistics.avg_num_neighbors,
+        scale=statistics.scale,
+        shift=statistics.shift,
         **chosen,
     )
 

@@ -3,10 +3,13 @@
 What an approximate operator gets wrong is recorded among the properties of its tests.
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mlip.nn.irreps import degree_slice
+from mlip.tensor_products.edgewise import each_edge, sum_blocks
 from tests.support.tensor_products import (
     ALONE,
     MASK,
@@ -19,8 +22,10 @@ from tests.support.tensor_products import (
     convolution_derivatives,
     convolution_program,
     edge_couplings,
+    edge_harmonics,
     edges,
     factors,
+    graph,
     mirror,
     product_derivatives,
     product_results,
@@ -42,6 +47,7 @@ products_of_high_degree = cases("product", [6])
 products_to_derive = cases("product", [1], others_at=2)
 convolutions = cases("convolution", range(5), others_at=2)
 convolutions_by_default = cases("convolution", range(5))
+convolutions_on_edges = cases("convolution", [1])
 convolutions_to_derive = cases("convolution", [1], others_at=2)
 
 
@@ -257,6 +263,32 @@ def test_convolution_sums_couplings_over_the_neighbours(case, check):
     rest = max(np.abs(part).max(initial=0.0) for part in residual)
     check("couplings", rest / largest, convolution.exact)
     check("sum", error(run(inputs), expected), convolution.exact)
+
+
+@convolutions_on_edges
+def test_convolution_of_features_on_edges(case):
+    """Of the senders' features it is the same, row by row or edge by edge."""
+    convolution, (inputs, _) = the_convolution(case), random_edges(case)
+    y = [jnp.asarray(one) for one in edge_harmonics(inputs.vectors, case.degree)]
+
+    @jax.jit
+    def program(features, weights):
+        on_edges = features[senders()]
+        single = each_edge(convolution, on_edges, y, weights)
+        return {
+            "rows": [
+                sum_blocks(part, graph()) for part in convolution.on_edges(on_edges, y, weights)
+            ],
+            "edges": [sum_blocks(part.sum(axis=1), graph()) for part in single],
+        }
+
+    expected = convolution_program(case)(inputs)
+    found = program(jnp.asarray(inputs.features), jnp.asarray(inputs.weights))
+    for parts in found.values():
+        assert (
+            error([np.reshape(a, b.shape) for a, b in zip(parts, expected, strict=True)], expected)
+            < EXACT
+        )
 
 
 @convolutions_by_default

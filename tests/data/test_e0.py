@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from mlip.data.e0 import make_e0
+from mlip.data.sources.registry import open_source
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
@@ -76,3 +77,35 @@ def test_missing_or_contradictory_energies_are_refused(choice, isolated, message
 def test_least_squares_without_energies_is_refused():
     with pytest.raises(MlipError, match="needs energies"):
         make_e0("least_squares", [Structure(np.array([1]), np.zeros((1, 3)))], [])
+
+
+def test_linear_references_from_a_file(tmp_path):
+    coefficients = np.full(100, 1e11)  # what a fit gives for elements that it has not seen
+    coefficients[list(TRUE)] = list(TRUE.values())
+    path = tmp_path / "linref.npz"
+    np.savez(path, coeff=coefficients)
+    table = make_e0(str(path), MIXTURE, [])
+    assert table.values == pytest.approx(TRUE)
+    assert table.origin == "linear references in linref.npz"
+    iron = Structure(np.array([26]), np.zeros((1, 3)))
+    with pytest.raises(MlipError, match="no meaningful energy for Fe"):
+        make_e0(str(path), [iron], [])
+
+
+def test_a_file_of_linear_references_that_is_none(tmp_path):
+    with pytest.raises(MlipError, match=r"none\.npz: expected isolated, least_squares"):
+        make_e0(str(tmp_path / "none.npz"), MIXTURE, [])
+    np.savez(tmp_path / "a.npz", other=np.zeros(100))
+    with pytest.raises(MlipError, match=r"a\.npz: no array 'coeff'"):
+        make_e0(str(tmp_path / "a.npz"), MIXTURE, [])
+
+
+def test_shared_linear_references_of_oc20(shared):
+    """They leave a few eV of the hundreds of a relaxed slab."""
+    folder = shared / "data" / "oc20"
+    source = open_source(folder / "s2ef_60.aselmdb")
+    train = list(source)
+    table = make_e0(str(folder / "oc20_linref.npz"), train, [])
+    energies = np.array([structure.energy for structure in train])
+    left = energies - [table.sum(structure) for structure in train]
+    assert np.std(left) < 0.1 * np.std(energies)

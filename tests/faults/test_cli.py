@@ -31,6 +31,11 @@ def failure(words, capsys):
         (["train", "model=mcae"], ["model=mcae", "Did you mean mace?"]),
         (["train", "model.chanels=64"], ["model.chanels=64", "Did you mean model.channels?"]),
         (["train", "experiment=quikstart"], ["experiment=quikstart", "Did you mean quickstart?"]),
+        (["train", "model.name=nequip"], ["chosen by model=nequip"]),
+        (
+            ["train", "model=nequip", "tensor_product@model.product=so2"],
+            ["tensor_product@model.product=so2", "has no model.product"],
+        ),
         (["train", "model.channels"], ["'model.channels'", "expected key=value"]),
         (["train", "model.channels=[1"], ["model.channels=[1", "balanced quotes and brackets"]),
         (["train", "model.channels=1,2"], ["--multirun"]),

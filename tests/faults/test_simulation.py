@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.io import read
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from mlip.simulation.calculator import MLIPCalculator
 from mlip.simulation.md import MDSettings, run_md
 from mlip.simulation.md_log import read_log
 from mlip.simulation.relax import RelaxSettings, run_relax
+from tests.support.potentials import potential_of, tdn_config
 from tests.support.toy import LennardJonesConfig, lennard_jones_potential
 
 SETTINGS = MDSettings(temperature=40.0, timestep=4.0, steps=40, log_interval=5)
@@ -25,6 +27,12 @@ SETTINGS = MDSettings(temperature=40.0, timestep=4.0, steps=40, log_interval=5)
 @pytest.fixture(scope="module")
 def argon() -> Potential:
     return lennard_jones_potential(LennardJonesConfig())
+
+
+@pytest.fixture(scope="module")
+def direct() -> Potential:
+    """Its forces are not the gradient of its energy."""
+    return potential_of(tdn_config(elements=(18,), num_layers=1, forces="direct"))
 
 
 @pytest.fixture
@@ -212,3 +220,38 @@ def test_fewer_steps_than_were_done(argon, dimer, tmp_path, quiet):
     shorter = SETTINGS.model_copy(update={"steps": 10})
     with pytest.raises(MlipError, match="40 steps, more than the 10 asked for"):
         run_md(dimer, argon, shorter, tmp_path, console=quiet)
+
+
+class TestDirectForces:
+    """What a potential whose forces are not the gradient of its energy cannot do."""
+
+    @pytest.mark.parametrize(
+        ("ensemble", "reason"),
+        [("nve", "no total energy is conserved"), ("npt", "there is no stress")],
+    )
+    def test_ensembles(self, direct, quiet, tmp_path, ensemble, reason):
+        atoms = bulk("Ar", "fcc", 5.3, cubic=True)
+        message = f"ensemble={ensemble}: the forces .* not the gradient .*{reason}; use ensemble="
+        with pytest.raises(MlipError, match=message):
+            run_md(atoms, direct, MDSettings(ensemble=ensemble), tmp_path / "run", console=quiet)
+        assert not (tmp_path / "run").exists()
+
+    def test_a_relaxing_cell(self, direct, quiet, tmp_path):
+        atoms = bulk("Ar", "fcc", 5.3, cubic=True)
+        with pytest.raises(MlipError, match="relax_cell=true needs a stress, but"):
+            run_relax(atoms, direct, RelaxSettings(relax_cell=True), tmp_path, console=quiet)
+
+    def test_a_stress(self, direct):
+        atoms = bulk("Ar", "fcc", 5.3, cubic=True)
+        atoms.calc = MLIPCalculator(direct)
+        with pytest.raises(PropertyNotImplementedError, match="there is no stress; train with"):
+            atoms.get_stress()
+
+    def test_a_thermostat_is_served(self, direct, quiet, tmp_path):
+        """In a periodic cell, where other potentials have a pressure to log."""
+        atoms = bulk("Ar", "fcc", 5.3, cubic=True)
+        settings = MDSettings(ensemble="langevin", temperature=5.0, steps=2, log_interval=1)
+        run_md(atoms, direct, settings, tmp_path, console=quiet)
+        log = read_log(tmp_path / "md.csv")
+        assert np.all(np.isnan(log["pressure_gpa"]))
+        assert np.all(log["volume_a3"] > 0)

@@ -7,6 +7,8 @@ import pytest
 from flax import nnx
 
 from mlip.nn.radial import (
+    GaussianBasis,
+    NormalizedRadialMLP,
     RadialMLP,
     agnesi_transform,
     bessel_basis,
@@ -79,3 +81,35 @@ def test_network_maps_zero_to_zero_at_any_leading_shape():
     expected = scaled_silu(x @ first / np.sqrt(8)) @ last / np.sqrt(4)
     np.testing.assert_allclose(out, expected, rtol=0, atol=FLOAT64.relative)
     assert not np.any(network(jnp.zeros_like(x)))
+
+
+def test_gaussian_basis():
+    """Normal densities of r/r_c; their centres and widths, slope and offset are trained."""
+    basis = GaussianBasis(CUTOFF, 6, rngs=nnx.Rngs(0), dtype=jnp.float64)
+    r = np.linspace(-6 * CUTOFF, 7 * CUTOFF, 20_001)
+    values = np.asarray(basis(jnp.asarray(r)))
+    center, width = np.asarray(basis.center[...]), np.asarray(basis.width[...])
+    assert np.all((center > 0) & (center < 1) & (width > 1 / 6) & (width < 1))
+    t = r[:, None] / CUTOFF
+    weights = values / values.sum(axis=0)
+    np.testing.assert_allclose(np.trapezoid(values, t, axis=0), 1.0, atol=1e-6)
+    np.testing.assert_allclose((weights * t).sum(axis=0), center, atol=1e-6)
+    spread = np.sqrt((weights * (t - center) ** 2).sum(axis=0))
+    np.testing.assert_allclose(spread, width, atol=2e-5)
+    assert len(jax.tree.leaves(nnx.state(basis, nnx.Param))) == 4
+
+
+def test_normalized_network():
+    """Linear, layer norm, SiLU; then linear without bias, and an offset."""
+    network = NormalizedRadialMLP((8, 4, 6), rngs=nnx.Rngs(0), dtype=jnp.float64)
+    network.biases[0][...] = jnp.arange(4.0)
+    x = np.random.default_rng(0).normal(size=(2, 3, 8))
+    first, last = (np.asarray(weight[...]) for weight in network.weights)
+    hidden = x @ first / np.sqrt(8) + np.arange(4.0)
+    hidden -= hidden.mean(axis=-1, keepdims=True)
+    hidden /= np.sqrt((hidden**2).mean(axis=-1, keepdims=True) + 1e-5)
+    hidden = hidden / (1 + np.exp(-hidden))
+    offset = np.asarray(network.offset[...])
+    assert 0 < np.abs(offset).max() < 1 / np.sqrt(4)
+    expected = hidden @ last / np.sqrt(4) + offset
+    np.testing.assert_allclose(network(jnp.asarray(x)), expected, rtol=0, atol=FLOAT64.relative)

@@ -1,4 +1,4 @@
-"""Small MACE potentials and structures, evaluated in one batch of one shape."""
+"""Small potentials and structures, evaluated in one batch of one shape."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +8,10 @@ from mlip.data.collate import BatchShape, collate
 from mlip.data.neighbors import neighbor_list
 from mlip.data.structure import Structure
 from mlip.models import build_model
+from mlip.models.escn import ESCNConfig
 from mlip.models.mace import MACEConfig
+from mlip.models.nequip import NequIPConfig
+from mlip.models.tdn import TDNConfig
 from mlip.potential import Potential
 
 ELEMENTS = (1, 6, 8)
@@ -32,6 +35,62 @@ def mace_config(**changes):
         "shift": -0.2,
     }
     return MACEConfig(**(small | changes))
+
+
+def nequip_config(**changes):
+    """Everything that can vary: channels by degree, one map and one scale for each element."""
+    small = {
+        "elements": ELEMENTS,
+        "cutoff": 3.0,
+        "channels": (4, 2),
+        "lmax": 1,
+        "num_layers": 2,
+        "num_bessel": 4,
+        "radial_mlp": (8,),
+        "layer_norm": True,
+        "scale_shift": "element",
+        "avg_num_neighbors": 5.0,
+        "scale": 1.3,
+        "shift": -0.2,
+    }
+    return NequIPConfig(**(small | changes))
+
+
+def tdn_config(**changes):
+    small = {
+        "elements": ELEMENTS,
+        "cutoff": 3.0,
+        "channels": 4,
+        "lmax": 1,
+        "num_layers": 2,
+        "num_heads": 2,
+        "num_gaussians": 4,
+        "radial_mlp": (8,),
+        "avg_num_neighbors": 5.0,
+        "scale": 1.3,
+        "shift": -0.2,
+    }
+    return TDNConfig(**(small | changes))
+
+
+def escn_config(**changes):
+    small = {
+        "elements": ELEMENTS,
+        "cutoff": 3.0,
+        "channels": 8,
+        "message_channels": 4,
+        "hidden_channels": 6,
+        "lmax": 2,
+        "mmax": 1,
+        "num_bessel": 4,
+        "element_channels": 2,
+        "radial_mlp": (8,),
+        "readout_mlp": 4,
+        "avg_num_neighbors": 5.0,
+        "scale": 1.3,
+        "shift": -0.2,
+    }
+    return ESCNConfig(**(small | changes))
 
 
 def potential_of(config, precision="float64", seed=0):
@@ -69,7 +128,8 @@ def outputs(potential, structures, shape=SHAPE):
     pairs = [neighbor_list(structure, potential.cutoff) for structure in structures]
     graph = collate(structures, pairs, potential.elements, shape, potential.dtype)
     output = potential.evaluate_graph(graph)
-    node_energy, energy, forces, stress = (np.asarray(value) for value in output)
+    node_energy, energy, forces = (np.asarray(value) for value in output[:3])
+    stress = [None] * shape.graphs if output.stress is None else np.asarray(output.stress)
     results, start = [], 0
     for index, structure in enumerate(structures):
         atoms = slice(start, start + len(structure))

@@ -7,7 +7,14 @@ from flax import nnx
 from mlip.errors import MlipError
 from mlip.models import build_model, choose_operators
 from mlip.models.mace import MACEConfig
-from mlip.tensor_products.auto import Choice, GraphSize, choose_convolution, choose_power
+from mlip.tensor_products.auto import (
+    Choice,
+    ConvolutionShape,
+    GraphSize,
+    PowerShape,
+    choose_convolution,
+    choose_power,
+)
 from mlip.tensor_products.registry import (
     OPERATORS,
     AutoSettings,
@@ -27,7 +34,7 @@ def memory(tmp_path, monkeypatch):
 
 
 def choose(family="clebsch_gordan", size=SIZE):
-    return choose_convolution(AutoSettings(family=family), [(1, 1, 1)], 2, size, "float64")
+    return choose_convolution(family, [ConvolutionShape(1, 1, 1, 2)], size, "float64")
 
 
 def test_takes_the_fastest_and_remembers_the_times(memory):
@@ -53,7 +60,7 @@ def test_a_file_cut_short_is_measured_again(memory):
 
 
 def test_nothing_is_timed_where_there_is_no_choice(memory):
-    choice = choose_power(AutoSettings(), 1, [1], 2, 3, 2, SIZE, "float64")
+    choice = choose_power("symmetric_contraction", [PowerShape(1, 1, 2, 3, 2)], SIZE, "float64")
     assert choice.settings.name == "symmetric_contraction"
     assert choice.milliseconds == {}
     assert str(choice) == (

@@ -8,7 +8,9 @@ from mlip.nn.irreps import dim
 from mlip.tensor_products.quadrature import (
     gauss_legendre,
     harmonics_at,
+    interpolation_points,
     lebedev,
+    sphere_rule,
     surface_gradients_at,
 )
 
@@ -43,6 +45,26 @@ def test_points_lie_on_the_sphere_with_positive_weights(rule):
 def test_degree_without_a_lebedev_rule():
     with pytest.raises(MlipError, match="exact to degree 132; the last one has degree 131"):
         lebedev(132)
+
+
+@pytest.mark.parametrize(
+    ("degree", "output_lmax"), [(0, 0), (2, 4), (4, 4), (6, 3), (9, 2), (12, 12)]
+)
+def test_components_from_values_at_few_points(degree, output_lmax):
+    points, analysis = sphere_rule(degree, output_lmax)
+    assert len(points) <= min(dim(degree), len(lebedev(degree + output_lmax).weights))
+    x = np.random.default_rng(0).normal(size=dim(max(degree, output_lmax)))
+    x[dim(degree) :] = 0
+    components = (x @ harmonics_at(points, max(degree, output_lmax))) @ analysis
+    np.testing.assert_allclose(components, x[: dim(output_lmax)], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("degree", [1, 7, 16])
+def test_interpolation_points_are_well_conditioned(degree):
+    points = interpolation_points(degree)
+    assert points.shape == (dim(degree), 3)
+    np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1, rtol=0, atol=1e-13)
+    assert np.linalg.cond(harmonics_at(points, degree)) < degree + 3
 
 
 def test_surface_gradients():

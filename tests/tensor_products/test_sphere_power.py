@@ -9,12 +9,12 @@ from flax import nnx
 from mlip.nn.irreps import degree_slice, dim
 from mlip.nn.linear import split_degrees
 from mlip.tensor_products.gaunt_coefficients import gaunt_normalization, gaunt_tensor
-from mlip.tensor_products.sphere import GridTransform, LebedevTransform
+from mlip.tensor_products.sphere import GridTransform, PointTransform
 from mlip.tensor_products.sphere_power import SpherePower, power_normalization
 from tests.support.rotations import random_rotation, representation
 from tests.tolerances import FLOAT64
 
-TRANSFORMS = [LebedevTransform, GridTransform]
+TRANSFORMS = [PointTransform, GridTransform]
 ATOMS, CHANNELS, ELEMENTS = 4, 2, 2
 SPECIES = np.array([0, 1, 1, 0])
 
@@ -90,7 +90,7 @@ def test_normalization_of_two_factors_is_that_of_the_gaunt_product():
 
 
 def test_second_derivatives_are_finite():
-    power, features = make_power(LebedevTransform, 1, 1, 3), jnp.asarray(make_features(1))
+    power, features = make_power(PointTransform, 1, 1, 3), jnp.asarray(make_features(1))
 
     def loss(power, x):
         gradient = jax.grad(lambda x: power(x, SPECIES)[:, 0].sum())(x)
@@ -103,7 +103,7 @@ def test_second_derivatives_are_finite():
 def test_each_degree_of_the_result_has_unit_variance():
     features = np.random.default_rng(1).normal(size=(400, dim(2), 8))
     species = np.zeros(400, dtype=int)
-    power = make_power(LebedevTransform, 2, 2, 3, channels=8)
+    power = make_power(PointTransform, 2, 2, 3, channels=8)
     for output in power.outputs:
         weights = output.weights[...]
         output.weights[...] = jnp.full_like(weights, float(output is power.outputs[2]))

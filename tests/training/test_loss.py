@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mlip.data.collate import BatchShape
+from mlip.errors import MlipError
 from mlip.potential import Output
 from mlip.training.loss import LossSettings, LossWeights, loss
 from tests.support.training import batches, clusters
@@ -127,3 +128,19 @@ def test_the_structure_that_is_not_finite_is_pointed_out(structures):
 def test_all_weights_zero_is_refused():
     with pytest.raises(ValueError, match="all zero"):
         LossSettings(energy_weight=0.0, forces_weight=0.0)
+
+
+def test_a_model_without_stress(structures):
+    """Its labels are no part of the errors; a weight for them is refused."""
+    output, graph, labels = shifted(structures)
+    labels = dataclasses.replace(labels, stress_weight=jnp.ones_like(labels.stress_weight))
+    without = output._replace(stress=None)
+    weights = LossWeights(1.0, 1.0, None)
+    expected, with_stress = loss(output, graph, labels, LossSettings(), weights)
+    value, metrics = loss(without, graph, labels, LossSettings(), weights)
+    assert float(value) == float(expected)
+    assert float(with_stress.stress_count) > 0
+    assert float(metrics.stress_count) == float(metrics.stress) == 0
+    assert not np.any(metrics.bad)
+    with pytest.raises(MlipError, match=r"weight for the stress.*set loss.stress_weight=0"):
+        loss(without, graph, labels, LossSettings(stress_weight=1.0))

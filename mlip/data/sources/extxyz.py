@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from functools import cached_property
 from io import StringIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field
 
+from mlip.data.sources.cache import cached_index, plain_copy
+from mlip.data.sources.compression import decompressed
+from mlip.data.sources.labels import (
+    OPTION,
+    LabelKeys,
+    available,
+    label_values,
+    require_keys,
+    require_keys_in_sample,
+    structure_from_atoms,
+)
+from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
-from mlip.settings import Settings
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 SUFFIXES = (".xyz", ".extxyz")
-ISOLATED_ATOM = "IsolatedAtom"  # the `config_type` of frames that give E0
-ASYMMETRY = 1e-3  # largest asymmetry of a stress label, relative to its largest component
-
-
-class LabelKeys(Settings):
-    """Names of the labels in the file, looked up in the frame and in ASE's calculator results."""
-
-    energy: str | None = Field("energy", description="key of the total energy, eV; null for none")
-    forces: str | None = Field("forces", description="key of the forces, eV/Å; null for none")
-    stress: str | None = Field(
-        "stress",
-        description="key of the stress, eV/Å³, tensile positive (ASE's sign), 3x3 or Voigt order "
-        "xx yy zz yz xz xy; read where present, null for none",
-    )
-    virials: str | None = Field(
-        None, description="key of the virials, eV; stress = −virials / volume; null for none"
-    )
+SHORTEST = 7  # bytes of an atom's line: H 0 0 0
+FRAME = np.dtype([("offset", np.int64), ("size", np.int32), ("atoms", np.int32)])
 
 
 def read_extxyz(
-    path: Path | str, *, keys: LabelKeys | None = None, option: str = "dataset.keys.{label}"
+    path: Path | str, *, keys: LabelKeys | None = None, option: str = OPTION
 ) -> list[Structure]:
     """Read all frames of an extended XYZ file.
 
@@ -52,7 +46,7 @@ def read_extxyz(
     `spin` (unpaired electrons) are read from the comment line, `config_type` becomes the group.
 
     Args:
-        path: file ending in .xyz or .extxyz.
+        path: file ending in .xyz or .extxyz, or that followed by .xz or .gz.
         keys: names of the labels.
         option: the user's option for the key of a label, for messages; null is suggested only for
             one with `{label}` in it.
@@ -66,189 +60,178 @@ def read_extxyz(
     """
     path = Path(path)
     keys = keys or LabelKeys()
+    _require_extxyz(path)
     structures: list[Structure] = []
     present: Counter[str] = Counter()
-    for index, atoms in enumerate(_frames(path)):
-        identifier = f"{path.name}#{index}"
-        present.update(_available(atoms))
-        structures.append(_structure(atoms, keys, identifier))
+    with decompressed(path) as content:
+        for index, (_, text, _) in enumerate(frames(content, path)):
+            name = f"{path.name}#{index}"
+            atoms = parse_frame(text, name)
+            present.update(available(label_values(atoms)))
+            structures.append(structure_from_atoms(atoms, keys, name))
     if not structures:
         raise MlipError(f"{path} is empty; expected extended XYZ frames.")
-    _require_keys(path, keys, present, len(structures), option)
+    require_keys(path, keys, present, len(structures), option)
     return structures
 
 
-def _frames(path: Path) -> Iterator[Atoms]:
-    """Parse one frame after the other, so that an error can name the frame."""
-    from ase.io.extxyz import read_xyz
+class ExtxyzSource(Source):
+    """The frames of an extended XYZ file, found by their byte offsets.
 
-    if path.suffix not in SUFFIXES:
-        raise MlipError(f"{path}: expected a file ending in {' or '.join(SUFFIXES)}.")
-    if not path.is_file():
-        raise MlipError(
-            f"{path} does not exist; check its name, and dataset.root if it is part of one."
-        )
-    try:
-        contents = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise MlipError(f"{path} is not a text file ({error}); expected extended XYZ.") from None
-    for index, text in enumerate(_frame_texts(path, contents)):
-        try:
-            yield next(read_xyz(StringIO(text), index=0))
-        except (ValueError, KeyError, IndexError, OSError, TypeError) as error:
-            raise MlipError(
-                f"{path}: frame {index} is not valid extended XYZ ({error}); "
-                "compare it with its neighbours and mend or remove it."
-            ) from error
+    A compressed file is decompressed once, into the cache folder.
+
+    Args:
+        path: file ending in .xyz or .extxyz, or that followed by .xz or .gz.
+        keys: names of the labels.
+        energy_reference: what the energies count from; None: total.
+        option: as in `read_extxyz`.
+
+    Raises:
+        MlipError: for a missing, empty or truncated file, or a label key that none of some frames
+            has, taken from the whole length of the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        keys: LabelKeys | None = None,
+        energy_reference: EnergyReference | None = None,
+        option: str = OPTION,
+    ) -> None:
+        _require_extxyz(path)
+        self.path = path
+        self._stated = energy_reference or "total"
+        self._keys = keys or LabelKeys()
+        if not len(self):
+            raise MlipError(f"{path} is empty; expected extended XYZ frames.")
+        require_keys_in_sample(path, self._keys, len(self), self._keys_of, option)
+
+    @property
+    def energy_reference(self) -> EnergyReference:
+        return self._stated
+
+    @cached_property
+    def _frames(self) -> np.ndarray:
+        return cached_index(self.path, "frames", lambda: frame_table(self.path))
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def identifier(self, index: int) -> str:
+        return f"{self.path.name}#{index}"
+
+    def num_atoms(self, index: int) -> int:
+        return int(self._frames["atoms"][index])
+
+    def sizes(self) -> np.ndarray:
+        return np.array(self._frames["atoms"])
+
+    def __getitem__(self, index: int) -> Structure:
+        name = self.identifier(index)
+        atoms = self._atoms(index)
+        with decoding(name):
+            return structure_from_atoms(atoms, self._keys, name)
+
+    def _keys_of(self, index: int) -> set[str]:
+        return available(label_values(self._atoms(index)))
+
+    def _atoms(self, index: int) -> Atoms:
+        frame = self._frames[index]
+        return parse_frame(read_frame(plain_copy(self.path), frame), self.identifier(index))
 
 
-def _frame_texts(path: Path, contents: str) -> Iterator[str]:
-    """Cut the file into frames by the atom counts, checking that each is complete."""
-    lines = iter(contents.splitlines(keepends=True))
-    index = 0
-    for header in lines:
+def frames(content: IO[bytes], path: Path) -> Iterator[tuple[int, bytes, int]]:
+    """Cut a file into frames by the atom counts, checking that each is complete.
+
+    Args:
+        content: of the file, from its beginning.
+        path: of the file, for messages.
+
+    Yields:
+        offset in bytes, text and number of atoms of a frame.
+
+    Raises:
+        MlipError: for a frame that has too few lines, or does not start with a count.
+    """
+    offset = index = 0
+    for header in content:
+        start = offset
+        offset += len(header)
         if not header.strip():
             continue
         if not header.strip().isdigit():
             raise MlipError(
-                f"{path}: frame {index} starts with {header.strip()[:40]!r} where its number "
+                f"{path}: frame {index} starts with {_legible(header)} where its number "
                 "of atoms was expected; the frame before it has lines too many or too few."
             )
         count = int(header)
-        frame = [header, *islice(lines, count + 1)]
-        found = sum(bool(line.strip()) for line in frame[2:])
-        if found < count:
-            raise MlipError(
-                f"{path}: frame {index} announces {count} atoms but has {found}: the file is "
-                "truncated; copy it again or remove the frame."
-            )
-        yield "".join(frame)
+        lines = list(islice(content, count + 1))
+        if len(lines) <= count or min(map(len, lines[1:]), default=SHORTEST) < SHORTEST:
+            found = sum(bool(line.strip()) for line in lines[1:])
+            if found < count:
+                raise MlipError(
+                    f"{path}: frame {index} announces {count} atoms but has {found}: the file is "
+                    "truncated; copy it again or remove the frame."
+                )
+        text = b"".join([header, *lines])
+        offset = start + len(text)
+        yield start, text, count
         index += 1
 
 
-def _structure(atoms: Atoms, keys: LabelKeys, identifier: str) -> Structure:
-    count = len(atoms)
-    structure = Structure.from_atoms(atoms, identifier)
-    stress = None
-    if structure.pbc.all():
-        stress = _stress(atoms, keys, identifier)
-    energy = _label(atoms, keys.energy, (), identifier)
-    return replace(
-        structure,
-        energy=None if energy is None else float(energy),
-        forces=_label(atoms, keys.forces, (count, 3), identifier),
-        stress=stress,
-        fixed=_fixed_atoms(atoms),
-        group=str(atoms.info.get("config_type", "")),
-    )
+def frame_table(path: Path) -> np.ndarray:
+    """Where the frames of a file stand and how many atoms they have, an array of `FRAME`.
+
+    Offsets are those in the decompressed file.
+
+    Raises:
+        MlipError: as `frames`, or if the file cannot be decompressed.
+    """
+    with decompressed(path) as content:
+        table = ((start, len(text), count) for start, text, count in frames(content, path))
+        return np.fromiter(table, FRAME)
 
 
-def _available(atoms: Atoms) -> set[str]:
-    """Every key of a frame that could be a label."""
-    results = atoms.calc.results if atoms.calc is not None else {}
-    return {*atoms.info, *atoms.arrays, *results} - {"numbers", "positions"}
+def read_frame(plain: Path, frame: np.ndarray) -> bytes:
+    """The text of a frame; the file is opened anew, which is safe in every thread and process."""
+    with plain.open("rb") as content:
+        content.seek(int(frame["offset"]))
+        return content.read(int(frame["size"]))
 
 
-def _lookup(atoms: Atoms, key: str | None) -> Any:
-    """A label from the frame itself or from its calculator, None if it has none."""
-    if key is None:
-        return None
-    for holder in (atoms.info, atoms.arrays, atoms.calc.results if atoms.calc else {}):
-        if key in holder:
-            return holder[key]
-    return None
+def parse_frame(text: bytes, name: str) -> Atoms:
+    """ASE atoms of a frame.
 
+    Args:
+        text: of the frame.
+        name: of the record, `FILE#INDEX`.
 
-def _label(
-    atoms: Atoms, key: str | None, shape: tuple[int, ...], identifier: str
-) -> np.ndarray | None:
-    """A finite float64 label of the given shape, None if the frame lacks it."""
-    value = _lookup(atoms, key)
-    if value is None:
-        return None
-    assert key is not None
-    array = _numbers(value, key, identifier)
-    return _checked(array.squeeze() if shape == () else array, shape, key, identifier)
+    Raises:
+        BadRecordError: for a frame that is no valid extended XYZ.
+    """
+    from ase.io.extxyz import read_xyz
 
-
-def _tensor(atoms: Atoms, key: str | None, identifier: str) -> np.ndarray | None:
-    """A finite label [3, 3] from nine components or six in ASE's Voigt order."""
-    value = _lookup(atoms, key)
-    if value is None:
-        return None
-    assert key is not None
-    array = _numbers(value, key, identifier)
-    if array.size == 6:
-        xx, yy, zz, yz, xz, xy = array.ravel()
-        array = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    elif array.size == 9:
-        array = array.reshape(3, 3)
-    return _checked(array, (3, 3), key, identifier)
-
-
-def _numbers(value: Any, key: str, identifier: str) -> np.ndarray:
     try:
-        return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise MlipError(f"{identifier}: {key}={str(value)[:40]!r} is not a number.") from None
+        return next(read_xyz(StringIO(text.decode()), index=0))
+    except (ValueError, KeyError, IndexError, OSError, TypeError) as error:
+        raise BadRecordError(
+            name,
+            f"frame {name.rpartition('#')[2]} is not valid extended XYZ ({error}); "
+            "compare it with its neighbours and mend or remove it.",
+        ) from error
 
 
-def _checked(array: np.ndarray, shape: tuple[int, ...], key: str, identifier: str) -> np.ndarray:
-    if array.shape != shape:
-        raise MlipError(f"{identifier}: {key} has shape {array.shape}, expected {shape}.")
-    if not np.all(np.isfinite(array)):
+def _require_extxyz(path: Path) -> None:
+    if not path.name.removesuffix(".xz").removesuffix(".gz").endswith(SUFFIXES):
         raise MlipError(
-            f"{identifier}: {key} is not finite; remove the frame, or its {key} if the label is "
-            "simply missing."
+            f"{path}: expected a file ending in {' or '.join(SUFFIXES)}, or that and .xz or .gz."
         )
-    return array
-
-
-def _stress(atoms: Atoms, keys: LabelKeys, identifier: str) -> np.ndarray | None:
-    """Stress [3, 3] in eV/Å³ from a stress or virials label; both must agree."""
-    stress = _tensor(atoms, keys.stress, identifier)
-    virials = _tensor(atoms, keys.virials, identifier)
-    if virials is not None:
-        converted = -virials / atoms.get_volume()
-        if stress is not None and not np.allclose(stress, converted, rtol=1e-3, atol=1e-6):
-            raise MlipError(
-                f"{identifier}: {keys.stress} and −{keys.virials}/volume differ by "
-                f"{np.abs(stress - converted).max():.2g} eV/Å³; set the key of the one with the "
-                "wrong sign or unit to null."
-            )
-        stress = converted
-    if stress is None:
-        return None
-    if np.abs(stress - stress.T).max() > ASYMMETRY * max(np.abs(stress).max(), 1e-6):
-        raise MlipError(f"{identifier}: the stress is not symmetric; check its component order.")
-    return (stress + stress.T) / 2
-
-
-def _fixed_atoms(atoms: Atoms) -> np.ndarray | None:
-    from ase.constraints import FixAtoms
-
-    fixed = np.zeros(len(atoms), dtype=bool)
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms):
-            fixed[constraint.index] = True
-    return fixed if fixed.any() else None
-
-
-def _require_keys(
-    path: Path, keys: LabelKeys, present: Counter[str], frames: int, option: str
-) -> None:
-    """Fail for a requested key that no frame has; the default stress key is optional."""
-    optional = LabelKeys.model_fields["stress"].default
-    for field in LabelKeys.model_fields:
-        key = getattr(keys, field)
-        if key is None or present[key] or (field == "stress" and key == optional):
-            continue
-        listing = ", ".join(f"{name} ({count})" for name, count in sorted(present.items()))
-        near = difflib.get_close_matches(key, present, n=1, cutoff=0.5)
-        name = option.format(label=field)
-        or_none = ", or to null if there is none" if name != option else ""
-        hint = f"did you mean {name}={near[0]}?" if near else f"set {name} to one of them{or_none}."
+    if not path.is_file():
         raise MlipError(
-            f"{path}: none of the {frames} frames has the {field} key {key!r}; "
-            f"keys present (frames): {listing or 'none'}; {hint}"
+            f"{path} does not exist; check its name, and dataset.root if it is part of one."
         )
+
+
+def _legible(line: bytes) -> str:
+    return repr(line.strip()[:40].decode(errors="backslashreplace"))

@@ -24,8 +24,10 @@ that E0 is zero. `unstated`: the format serves for several of these and the file
 """
 
 # What decoders raise on content that is not what it should be.
-DAMAGE = (ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError)
-DAMAGE += (OSError, RecursionError, TypeError, UnpicklingError, ValueError, zlib.error)
+DAMAGE: tuple[type[Exception], ...] = (
+    ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError, OSError,
+    RecursionError, TypeError, UnpicklingError, ValueError, zlib.error,
+)  # fmt: skip
 
 
 class BadRecordError(MlipError):
@@ -114,13 +116,34 @@ class Source(ABC):
         """What was left out when the records were listed, in words."""
         return ()
 
+    def stream(self) -> Iterator[Structure | BadRecordError]:
+        """All records in order, a bad one as its error: faster than by index in some formats.
+
+        Raises:
+            MlipError: for a file that cannot be read at all.
+        """
+        for index in range(len(self)):
+            try:
+                yield self[index]
+            except BadRecordError as error:
+                yield error
+
     def __iter__(self) -> Iterator[Structure]:
-        """All structures in order; where a format is faster to read in order than by index, so."""
-        return (self[index] for index in range(len(self)))
+        """All structures in order; the first bad record raises its error."""
+        for record in self.stream():
+            if isinstance(record, BadRecordError):
+                raise record
+            yield record
 
     def sizes(self) -> np.ndarray:
-        """Number of atoms of every record, int32, shape (len,)."""
-        return np.fromiter((self.num_atoms(i) for i in range(len(self))), np.int32, len(self))
+        """Number of atoms of every record, int32, shape (len,); 0 for one that is damaged."""
+        return np.fromiter(map(self._num_atoms_or_zero, range(len(self))), np.int32, len(self))
+
+    def _num_atoms_or_zero(self, index: int) -> int:
+        try:
+            return self.num_atoms(index)
+        except BadRecordError:
+            return 0
 
     def __getstate__(self) -> dict[str, Any]:
         """Without open files and indices: all that stands in cached properties."""

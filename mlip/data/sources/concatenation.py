@@ -1,0 +1,145 @@
+"""`Concatenation`: several sources one after the other, and the shards of a folder."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate, chain
+from pathlib import Path
+
+import numpy as np
+
+from mlip.data.sources.source import BadRecordError, EnergyReference, Source
+from mlip.data.structure import Structure
+from mlip.errors import MlipError
+
+
+class Concatenation(Source):
+    """Several sources one after the other.
+
+    Args:
+        parts: the sources.
+        mix_energies: allow energies that count from different zeros. A model cannot learn them
+            as one quantity unless something else tells the parts apart.
+
+    Raises:
+        MlipError: for energies that count from different zeros, unless they are allowed.
+    """
+
+    def __init__(self, parts: Sequence[Source], *, mix_energies: bool = False) -> None:
+        self.parts = tuple(parts)
+        self._ends = list(accumulate(len(part) for part in self.parts))
+        if not mix_energies:
+            require_one_reference(self.parts)
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> Structure:
+        part, local = self._locate(index)
+        return part[local]
+
+    def stream(self) -> Iterator[Structure | BadRecordError]:
+        return chain.from_iterable(part.stream() for part in self.parts)
+
+    def identifier(self, index: int) -> str:
+        part, local = self._locate(index)
+        return part.identifier(local)
+
+    def num_atoms(self, index: int) -> int:
+        part, local = self._locate(index)
+        return part.num_atoms(local)
+
+    def trajectory(self, index: int) -> str:
+        part, local = self._locate(index)
+        return part.trajectory(local)
+
+    def sizes(self) -> np.ndarray:
+        return np.concatenate([np.zeros(0, np.int32), *(part.sizes() for part in self.parts)])
+
+    @property
+    def energy_reference(self) -> EnergyReference:
+        """That of the parts; `unstated` where they differ."""
+        return next(iter(self._references)) if len(self._references) == 1 else "unstated"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(chain.from_iterable(part.notes for part in self.parts))
+
+    @cached_property
+    def _references(self) -> frozenset[EnergyReference]:
+        return frozenset(part.energy_reference for part in self.parts)
+
+    def _locate(self, index: int) -> tuple[Source, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        number = bisect_right(self._ends, index)
+        before = self._ends[number - 1] if number else 0
+        return self.parts[number], index - before
+
+
+def shards(folder: Path, suffixes: Sequence[str], *, first: int | None = None) -> list[Path]:
+    """The files of a folder with one of these endings, in the order of their numbers.
+
+    Numbered files are those whose names differ in the number before the ending alone; others are
+    sorted by name.
+
+    Args:
+        folder: that holds them.
+        suffixes: the endings.
+        first: the lowest number; None accepts any.
+
+    Raises:
+        MlipError: if a number is missing in the sequence, or there twice.
+    """
+    endings = "|".join(re.escape(suffix) for suffix in suffixes)
+    pattern = re.compile(rf"(.*?)(\d*)(?:{endings})")
+    found = [(match, path) for path in folder.iterdir() if (match := pattern.fullmatch(path.name))]
+    numbered = {match[1] for match, _ in found if match[2]}
+    if len(numbered) != 1 or not all(match[2] for match, _ in found):
+        return sorted(path for _, path in found)
+    by_number: dict[int, Path] = {}
+    for match, path in sorted(found, key=lambda item: item[1]):
+        other = by_number.setdefault(int(match[2]), path)
+        if other != path:
+            raise MlipError(f"{folder}: {other.name} and {path.name} are the same shard; keep one.")
+    _require_all(folder, by_number, min(by_number) if first is None else first)
+    return [by_number[number] for number in sorted(by_number)]
+
+
+def _require_all(folder: Path, by_number: dict[int, Path], first: int) -> None:
+    last = max(by_number)
+    missing = [number for number in range(first, last) if number not in by_number]
+    if missing:
+        named = ", ".join(str(number) for number in missing[:5])
+        named += f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise MlipError(
+            f"{folder}: shard {named} is missing in the sequence that ends with "
+            f"{by_number[last].name}; copy or download it, or name single files."
+        )
+
+
+def open_shards(paths: Sequence[Path], opener: Callable[[Path], Source]) -> Source:
+    """The source of a single file, or of several as one."""
+    parts = [opener(path) for path in paths]
+    return parts[0] if len(parts) == 1 else Concatenation(parts)
+
+
+def require_one_reference(parts: Sequence[Source]) -> None:
+    """Refuse energies that count from different zeros.
+
+    Raises:
+        MlipError: naming a file of each kind.
+    """
+    first: dict[EnergyReference, str] = {}
+    for part in parts:
+        if len(part):
+            first.setdefault(part.energy_reference, part.identifier(0).partition("#")[0])
+    if len(first) > 1:
+        found = ", ".join(f"{name} has {reference} energies" for reference, name in first.items())
+        raise MlipError(
+            f"the energies count from different zeros: {found}; convert them or say what they are "
+            "with energy_reference, or allow the mixture with mix_energies=true."
+        )

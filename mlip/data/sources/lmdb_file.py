@@ -1,0 +1,118 @@
+"""`LmdbFile`: an LMDB opened for reading, in any thread and process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from weakref import WeakValueDictionary
+
+import lmdb
+
+from mlip.errors import MlipError
+
+# A process may open an environment only once, and must not use one that it inherited by a fork.
+_environments: WeakValueDictionary[str, lmdb.Environment] = WeakValueDictionary()
+_opening = Lock()
+
+
+def _forget_inherited() -> None:
+    global _opening
+    _opening = Lock()
+    for environment in _environments.values():
+        environment.close()
+    _environments.clear()
+
+
+os.register_at_fork(after_in_child=_forget_inherited)
+
+
+class LmdbFile:
+    """Read-only access to a single-file LMDB.
+
+    Args:
+        path: the data file (`subdir=False`).
+
+    Raises:
+        MlipError: when the file is missing, empty, truncated or no LMDB.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle: tuple[int, lmdb.Environment] | None = None
+        if not self.entries:
+            raise MlipError(f"{path} is an LMDB without a single entry; download or make it again.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_handle": None}
+
+    @property
+    def _environment(self) -> lmdb.Environment:
+        process = os.getpid()
+        handle = self._handle
+        if handle is None or handle[0] != process:
+            handle = self._handle = (process, _shared_environment(self.path))
+        return handle[1]
+
+    @cached_property
+    def entries(self) -> int:
+        """Number of entries, those about the file itself included."""
+        return int(self._environment.stat()["entries"])
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key, None if there is none."""
+        try:
+            with self._environment.begin() as transaction:
+                value: bytes | None = transaction.get(key)
+                return value
+        except lmdb.Error as error:
+            raise MlipError(
+                f"{self.path} is damaged ({error}); download or make it again."
+            ) from None
+
+    def __iter__(self) -> Iterator[bytes]:
+        """All keys, in the byte order of the file."""
+        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+            yield from cursor.iternext(keys=True, values=False)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All keys and values, in the byte order of the file."""
+        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+            yield from cursor.iternext(keys=True, values=True)
+
+
+def _shared_environment(path: Path) -> lmdb.Environment:
+    with _opening:
+        name = str(path.resolve())
+        environment = _environments.get(name)
+        if environment is None:
+            environment = _environments[name] = _open(path)
+        return environment
+
+
+def _open(path: Path) -> lmdb.Environment:
+    if not path.is_file():
+        raise MlipError(f"{path} does not exist or is no file; check its name.")
+    size = path.stat().st_size
+    if not size:
+        raise MlipError(f"{path} is empty; download or make it again.")
+    try:
+        environment = lmdb.open(
+            str(path), subdir=False, readonly=True, lock=False, readahead=False, meminit=False
+        )
+    except lmdb.Error as error:
+        raise MlipError(
+            f"{path} cannot be read as an LMDB ({str(error).removeprefix(f'{path}: ')}); "
+            "download or make it again."
+        ) from None
+    # LMDB maps the file into memory: reading a page behind its end would kill the process.
+    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    if size < needed:
+        environment.close()
+        raise MlipError(
+            f"{path} is truncated: {size} of {needed} bytes; copy or download it again."
+        )
+    return environment

@@ -1,0 +1,145 @@
+"""Time reading of LMDB files by this project beside plain loops over them, in one process.
+
+- Pickled graphs: `lmdb` and `pickle`, which needs torch and torch_geometric to be installed.
+- ASE-LMDB: `ase.db` of ASE with ase-db-backends, if that is installed, and `lmdb` and `json`.
+- PubChemQCR: `lmdb`, `gzip` and `pickle`, to lists of dictionaries.
+
+The plain loops hand out what the file holds; this project checked structures in eV and Å. Each is
+timed in turn, A B A B …, opening included, in order and by index, with the file dropped from the
+page cache (cold) and in it (warm). The index that a source of PubChemQCR makes of a file once is
+timed apart. What is not installed is left out and named.
+
+    python scripts/compare_reading_rates.py FILE [FILE …]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import gzip
+import json
+import os
+import pickle
+import statistics
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import lmdb
+import numpy as np
+
+from mlip.data.sources.registry import SourceSettings, find_format, open_source
+
+Loop = Callable[[Path], int]
+"""Reads a file to its end and returns the number of frames."""
+
+
+def entries(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
+    with environment.begin() as transaction:
+        yield from transaction.cursor()
+    environment.close()
+
+
+def plain_pickle(path: Path) -> int:
+    return sum(pickle.loads(value) is not None for key, value in entries(path) if key.isdigit())
+
+
+def plain_gzip_pickle(path: Path) -> int:
+    stage = "DFT_1st"
+    return sum(len(pickle.loads(gzip.decompress(value))[stage] or ()) for _, value in entries(path))
+
+
+def plain_json(path: Path) -> int:
+    return sum(
+        json.loads(zlib.decompress(value)) is not None
+        for key, value in entries(path)
+        if key.isdigit()
+    )
+
+
+def plain_ase(path: Path) -> int:
+    import ase.db
+
+    with ase.db.connect(str(path), type="aselmdb") as database:
+        return sum(row.toatoms() is not None for row in database.select())
+
+
+PLAIN: dict[str, dict[str, tuple[Loop, tuple[str, ...]]]] = {
+    "graph_lmdb": {"lmdb + pickle (torch)": (plain_pickle, ("torch", "torch_geometric"))},
+    "ase_lmdb": {
+        "ase.db": (plain_ase, ("ase_db_backends",)),
+        "lmdb + json": (plain_json, ()),
+    },
+    "pubchemqcr": {"lmdb + gzip + pickle": (plain_gzip_pickle, ())},
+}
+
+
+def in_order(path: Path) -> int:
+    source = open_source(path)
+    return sum(1 for _ in source.stream())
+
+
+def shuffled(path: Path) -> int:
+    source = open_source(path)
+    order = np.random.default_rng(0).permutation(len(source))
+    return sum(source[int(index)] is not None for index in order)
+
+
+def drop_from_page_cache(path: Path) -> None:
+    """A file that is still mapped by this process stays; hence the collection before."""
+    gc.collect()
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(handle)
+
+
+def rate(loop: Loop, path: Path, cold: bool) -> float:
+    """Frames per second of one pass."""
+    gc.collect()
+    if cold:
+        drop_from_page_cache(path)
+    start = time.perf_counter()
+    frames = loop(path)
+    return frames / (time.perf_counter() - start)
+
+
+def compare(path: Path, turns: int) -> None:
+    name = find_format(path)
+    loops: dict[str, Loop] = {"mlip, in order": in_order, "mlip, shuffled": shuffled}
+    for label, (loop, needs) in PLAIN[name].items():
+        missing = [module for module in needs if find_spec(module) is None]
+        if missing:
+            print(f"  {label} is left out: {', '.join(missing)} not installed")
+        else:
+            loops[label] = loop
+    start = time.perf_counter()
+    frames = len(open_source(path, SourceSettings()))
+    opened = time.perf_counter() - start
+    megabytes = path.stat().st_size / 1e6
+    print(f"{path.name}: {name}, {frames} frames, {megabytes:.1f} MB, opened in {opened:.2f} s")
+    found: dict[tuple[str, bool], list[float]] = {}
+    for _ in range(turns):
+        for cold in (True, False):
+            for label, loop in loops.items():
+                found.setdefault((label, cold), []).append(rate(loop, path, cold))
+    print(f"  {'':<24}{'cold':>12}{'warm':>12}  frames/s, medians of {turns} turns")
+    for label in loops:
+        cold, warm = (statistics.median(found[label, state]) for state in (True, False))
+        print(f"  {label:<24}{cold:>12.0f}{warm:>12.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+", type=Path, help="LMDB files of any form")
+    parser.add_argument("--turns", type=int, default=5)
+    arguments = parser.parse_args()
+    for path in arguments.files:
+        compare(path, arguments.turns)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+import gc
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from mlip.data.sources.lmdb_file import LmdbFile
+from tests.data.sources.written import write_lmdb
+
+FORKED = """
+import os, sys
+from pathlib import Path
+from mlip.data.sources.lmdb_file import LmdbFile
+file = LmdbFile(Path(sys.argv[1]))
+before = file.get(b"7")
+child = os.fork()
+again = LmdbFile(Path(sys.argv[1]))
+good = file.get(b"7") == again.get(b"7") == before == b"x" * 1000
+if not child:
+    os._exit(0 if good else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert good and file.get(b"8") is not None
+"""
+
+
+def write(tmp_path):
+    return write_lmdb(tmp_path / "a.lmdb", {b"%d" % i: b"x" * 1000 for i in range(100)})
+
+
+def test_a_file_may_be_opened_more_than_once(tmp_path):
+    path = write(tmp_path)
+    first, second = LmdbFile(path), LmdbFile(path)
+    assert first.entries == second.entries == 100
+    del first
+    gc.collect()
+    assert second.get(b"99") == b"x" * 1000
+    assert second.get(b"100") is None
+    assert sorted(second, key=int) == [b"%d" % i for i in range(100)]
+
+
+def test_many_threads(tmp_path):
+    file = LmdbFile(write(tmp_path))
+    with ThreadPoolExecutor(8) as pool:
+        values = list(pool.map(lambda index: file.get(b"%d" % (index % 100)), range(2000)))
+    assert set(values) == {b"x" * 1000}
+
+
+def test_a_forked_process_opens_it_anew(tmp_path):
+    command = [sys.executable, "-c", FORKED, str(write(tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
