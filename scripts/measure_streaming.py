@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import lmdb
 import numpy as np
+from ase import Atoms
 from ase.build import molecule
 
 MOLECULES = ("CH3CH2OH", "CH3CONH2", "C3H8", "CH3OCH3", "C6H6", "H2CCHCN", "CH3COCH3", "C4H4NH")
@@ -52,7 +53,7 @@ def packed(value: object) -> bytes:
     return zlib.compress(json.dumps(value).encode())
 
 
-def make_row(template, generator: np.random.Generator) -> dict:
+def make_row(template: Atoms, generator: np.random.Generator) -> dict:
     positions = template.positions + generator.normal(scale=0.05, size=(len(template), 3))
     energy, forces = morse(positions)
     energy += sum(E0[symbol] for symbol in template.symbols)
@@ -102,6 +103,7 @@ class Watch(threading.Thread):
         self.largest = {"main": Memory(0, 0), "workers": Memory(0, 0)}
 
     def run(self) -> None:
+        """Look until the process ends."""
         while True:
             found = {"main": [os.getpid()], "workers": workers()}
             for name, processes in found.items():

@@ -66,7 +66,9 @@ def test_chunks_hold_every_frame_once():
     frames = Frames([part(11)])
     chunks = [[s.identifier for s in read.structures] for read in frames.chunks(4)]
     assert [len(chunk) for chunk in chunks] == [4, 4, 3]
-    assert sorted(sum(chunks, [])) == sorted(f"made_up#{i}" for i in range(11))
+    assert sorted(name for chunk in chunks for name in chunk) == sorted(
+        f"made_up#{i}" for i in range(11)
+    )
 
 
 def test_they_can_be_sent_to_another_process():

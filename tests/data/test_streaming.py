@@ -161,7 +161,7 @@ def test_a_share_of_the_last_window_is_never_empty():
 
 def test_an_element_outside_of_the_sample_is_named_with_the_way_out(frames):
     batches = make(frames, elements=(1, 8))
-    with pytest.raises(MlipError, match="element O is not known .* name them all in dataset.e0"):
+    with pytest.raises(MlipError, match=r"element O is not known .* name them all in dataset\.e0"):
         list(dataclasses.replace(batches._windows, elements=(1,)).make(Job(0, 0, 0)))
 
 

@@ -19,7 +19,7 @@ SIZE = 150
 
 def stream(*, bad=(), skip=False, workers=1) -> StreamedBatches:
     frames = Frames([Part(MadeUp(SIZE, bad=bad), range(SIZE))], skip_bad=skip)
-    sample = [structure for structure in Frames([Part(MadeUp(30), range(30))])]
+    sample = list(Frames([Part(MadeUp(30), range(30))]))
     return StreamedBatches(
         frames, sample, cutoff=3.0, elements=ELEMENTS, e0=E0, batch_size=4, workers=workers
     )
