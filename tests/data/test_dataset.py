@@ -268,7 +268,7 @@ def test_energies_that_count_from_different_zeros_are_refused(waters_file, tmp_p
     adsorption = {"file": "more.xyz", "source": {"energy_reference": "referenced"}}
     parts = {"a": "waters.xyz", "b": adsorption}
     with pytest.raises(
-        MlipError, match=r"waters\.xyz has total energies, more\.xyz has referenced"
+        MlipError, match=r"waters\.xyz has total energies, more\.xyz has ref"
     ):
         load_dataset(settings(waters_file, train=parts))
     assert len(load_dataset(settings(waters_file, train=parts, mix_energies=True)).train) == 14
