@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlip.data.dataset_settings import DatasetSettings
+from mlip.data.dataset_settings import STREAM_ABOVE, DatasetSettings
 from mlip.data.e0 import E0Table, make_e0
 from mlip.data.files import Files
 from mlip.data.frames import Frames, Part
@@ -107,8 +107,8 @@ def load_dataset(settings: DatasetSettings) -> Dataset:
     )
 
 
-def read_frames(specification: str, keys: LabelKeys, option: str) -> list[Structure]:
-    """The frames of a file, or of its slice `file@start:stop`.
+def read_frames(specification: str, keys: LabelKeys, option: str) -> Subset:
+    """The frames of a file, or of its slice `file@start:stop`; a stream if they are many.
 
     Args:
         specification: the file or slice.
@@ -119,7 +119,10 @@ def read_frames(specification: str, keys: LabelKeys, option: str) -> list[Struct
         MlipError: for a file that cannot be read.
     """
     files = Files(Path(), SourceSettings(keys=keys))
-    return files.read(files.open(specification, option=option)).structures
+    part = files.open(specification, option=option)
+    if len(part.records) > STREAM_ABOVE:
+        return Frames([part])
+    return files.read(part).structures
 
 
 def fingerprint(subset: Subset, sample: Sequence[Structure]) -> str:

@@ -50,7 +50,8 @@ def main() -> None:
     # A signal to the whole group of processes is answered by the process above alone.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(NICENESS)
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(NICENESS)
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the batches
     task: Task = pickle.load(sys.stdin.buffer)
