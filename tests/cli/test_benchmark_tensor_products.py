@@ -65,7 +65,8 @@ def test_figures_and_summary_are_there(folder):
 
 def test_a_second_start_does_what_is_missing(folder, capsys):
     before = read(folder)
-    assert main([*WORDS, *ONE, "preset.couplings=[even,all]", f"run.dir={folder}"]) == 0
+    further = ["preset.couplings=[even,all]", "preset.others_at=[1]"]
+    assert main([*WORDS, *ONE, *further, f"run.dir={folder}"]) == 0
     assert "2 programs to time, 8 there already" in capsys.readouterr().out
     rows = read(folder)
     assert rows[:8] == before
