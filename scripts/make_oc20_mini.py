@@ -148,7 +148,10 @@ def relaxation(system: System, generator: np.random.Generator) -> tuple[str, flo
     steps = minimise(atoms)
     kept = np.unique(np.linspace(0, len(steps) - 1, FRAMES).round().astype(int))
     sid = int(generator.integers(1_000_000, 10_000_000))
-    print(f"random{sid} {system}: {len(steps)} steps, E_ads {energy_of(atoms) - reference:.2f} eV")
+    print(
+        f"random{sid} {system}: {len(steps)} steps, E_ads {energy_of(atoms) - reference:.2f} eV",
+        flush=True,
+    )
     return f"random{sid}", reference, [label(steps[k], system, int(k)) for k in kept]
 
 

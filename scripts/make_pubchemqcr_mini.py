@@ -70,20 +70,22 @@ SHARDS = {
     "Data02.lmdb": (
         Molecule(6337, "CH3CH2Cl", hf=False, first="smash"),
         Molecule(6338, "H2CCHCl", hf=True, first="firefly"),
-        Molecule(6339, "H2CCHF", hf=False, first="smash"),
         Molecule(6342, "CH3CN", hf=False, first="firefly"),
-        Molecule(6343, "CH3CH2SH", hf=True, first="smash"),
         Molecule(6345, "H2CF2", hf=False, first="firefly"),
         Molecule(6354, "CH2OCH2", hf=False, first="smash"),
-        Molecule(6367, "CH3COCl", hf=True, first=None),
         Molecule(6375, "CH3NO2", hf=False, first="smash"),
         Molecule(7845, "butadiene", hf=False, first="firefly"),
-        Molecule(7855, "H2CCHCN", hf=True, first="smash"),
         Molecule(7860, "OCHCHO", hf=False, first="firefly"),
-        Molecule(7865, "HCOOCH3", hf=False, first="smash"),
         Molecule(8027, "C4H4NH", hf=True, first="firefly"),
-        Molecule(8029, "C4H4O", hf=False, first="smash"),
         Molecule(8030, "C4H4S", hf=False, first="firefly"),
+    ),
+    "Data03.lmdb": (  # the test set
+        Molecule(6339, "H2CCHF", hf=False, first="smash"),
+        Molecule(6343, "CH3CH2SH", hf=True, first="smash"),
+        Molecule(6367, "CH3COCl", hf=True, first=None),
+        Molecule(7855, "H2CCHCN", hf=True, first="firefly"),
+        Molecule(7865, "HCOOCH3", hf=False, first="smash"),
+        Molecule(8029, "C4H4O", hf=False, first="firefly"),
     ),
 }
 

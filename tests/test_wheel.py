@@ -1,4 +1,4 @@
-"""A built wheel works without the clone: configurations and quickstart data come along."""
+"""A built wheel works without the clone: configurations and small data sets come along."""
 
 import os
 import subprocess
@@ -32,8 +32,7 @@ def files_below(folder):
 
 def test_everything_needed_is_inside(root, unpacked):
     assert files_below(unpacked / "mlip" / "configs") == files_below(root / "configs")
-    quickstart = files_below(unpacked / "mlip" / "datasets" / "quickstart")
-    assert quickstart == files_below(root / "datasets" / "quickstart")
+    assert files_below(unpacked / "mlip" / "datasets") == files_below(root / "datasets")
     assert (unpacked / "mlip" / "py.typed").is_file()
 
 
