@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, PositiveInt
@@ -117,11 +118,9 @@ class BenchmarkGrid(Settings):
                 degrees, couplings, sizes = self.degrees, self.couplings, self.sizes
             for degree in degrees:
                 others = degree in self.others_at
-                for kind, size, precision in _one_at_a_time(
-                    others, couplings, sizes, self.precisions
-                ):
-                    for mode in self.modes:
-                        yield Cell(task, kind, degree, *size, precision, mode)
+                chosen = _one_at_a_time(others, couplings, sizes, self.precisions)
+                for (kind, size, precision), mode in product(chosen, self.modes):
+                    yield Cell(task, kind, degree, size[0], size[1], precision, mode)
 
 
 class Cell(NamedTuple):
