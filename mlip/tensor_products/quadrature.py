@@ -77,15 +77,12 @@ def lebedev(degree: int) -> Quadrature:
 def gauss_legendre(degree: int) -> ProductGrid:
     """Gauss–Legendre heights times uniform azimuths, with about (degree + 1)²/2 points.
 
-    The number of azimuths is even, and they are half a step away from zero, so that the reflection
-    x → −x exchanges all points in pairs.
-
     Args:
         degree: highest degree of the polynomials that are integrated exactly.
     """
     heights, weights = np.polynomial.legendre.leggauss(degree // 2 + 1)
-    num_azimuths = 2 * (degree // 2 + 1)
-    azimuths = 2 * pi * (np.arange(num_azimuths) + 0.5) / num_azimuths
+    num_azimuths = degree + 1
+    azimuths = 2 * pi * np.arange(num_azimuths) / num_azimuths
     return ProductGrid(
         _constant(heights), _constant(weights * 2 * pi / num_azimuths), _constant(azimuths)
     )
