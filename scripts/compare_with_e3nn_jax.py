@@ -5,21 +5,27 @@
 - The Gaunt product of the same degrees, against e3nn-jax's way over a grid on the sphere
   (`to_s2grid`, `from_s2grid`) with Gauss–Legendre quadrature on the smallest exact grid.
 
-10,000 atoms, one channel, float32, value alone and value with derivatives. Every operator of the
-family and every form of e3nn-jax (results as one array or by degree; Fourier transforms fast or as
-matrices) is timed in turn, A B C A B C …, so that a busy machine slows all alike. The fastest of
-each side is compared, turn by turn. Before that it is checked that both compute the same map, up to
-a constant for each coupling.
+10,000 atoms, one channel, single precision, value alone and value with derivatives. Operators of
+this project and the forms of e3nn-jax (results as one array or by degree; Fourier transforms fast
+or as matrices) are timed in turn, A B C A B C …, so that a busy machine slows all alike. The
+fastest of each side is compared, turn by turn. Before that the timed programs are checked to
+compute the same map, up to a constant for each coupling.
 
     python scripts/compare_with_e3nn_jax.py
+    python scripts/compare_with_e3nn_jax.py --kinds gaunt --degrees 5 6
+
+Results are kept as they come; the same command goes on where it was stopped, by the time limit or
+otherwise.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,9 +39,11 @@ from mlip.benchmark.compiling import compile_program
 from mlip.benchmark.machine import describe_machine
 from mlip.benchmark.timing import Call, quartiles, time_in_turn
 from mlip.nn.irreps import degree_slice, dim
-from mlip.tensor_products.registry import OPERATORS
+from mlip.tensor_products.registry import OPERATORS, build_product
 
 ROOT = Path(__file__).resolve().parent.parent
+# The operators that may be the fastest; others of these families never are.
+OURS = {"clebsch_gordan": ["clebsch_gordan_sparse"], "gaunt": ["gaunt_quadrature", "gaunt_grid"]}
 NATURAL = {"p_val": 1, "p_arg": -1}
 MODES = {"forward": "value", "gradient": "value and derivatives"}
 KINDS = {"clebsch_gordan": "full product", "gaunt": "Gaunt product"}
@@ -77,10 +85,10 @@ def ours(family: str, lmax: int) -> dict[str, Function]:
     def evaluate(product: Any, x: jax.Array, y: jax.Array) -> list[jax.Array]:
         return product(x[..., None], y[..., None])
 
+    degrees = (lmax, lmax, 2 * lmax)
     return {
-        name: partial(evaluate, operator.product(operator.settings(), lmax, lmax, 2 * lmax))
-        for name, operator in OPERATORS.items()
-        if operator.family == family and operator.product is not None
+        name: partial(evaluate, build_product(OPERATORS[name].settings(), *degrees))
+        for name in OURS[family]
     }
 
 
@@ -106,7 +114,7 @@ def theirs(family: str, lmax: int) -> dict[str, Callable[..., Any]]:
 
     if family == "clebsch_gordan":
         return {
-            "tensor_product, one array": lambda x, y: full(x, y).array,
+            "tensor_product, array": lambda x, y: full(x, y).array,
             "tensor_product, by degree": lambda x, y: full(x, y).chunks,
         }
     return {
@@ -115,18 +123,26 @@ def theirs(family: str, lmax: int) -> dict[str, Callable[..., Any]]:
     }
 
 
-def check_same(family: str, lmax: int) -> None:
-    """Stop unless both sides give the same result for each pair of degrees, up to constants."""
+def check_same(programs: Mapping[str, Callable[..., Any]], own: int, lmax: int, batch: int) -> None:
+    """Stop unless our programs and their first one agree for each pair of degrees.
+
+    Args:
+        programs: compiled, for values; `own` of ours before theirs.
+        own: how many are ours.
+        lmax: highest degree of both factors.
+        batch: atoms that they were compiled for.
+    """
     random = np.random.default_rng(0)
-    pairs = [(l1, l2) for l1 in range(lmax + 1) for l2 in range(lmax + 1)]
-    inputs = np.zeros((2, len(pairs), dim(lmax)), np.float32)
+    pairs = list(product(range(lmax + 1), repeat=2))
+    inputs = np.zeros((2, batch, dim(lmax)), np.float32)
     for row, degrees in enumerate(pairs):
         for factor, degree in zip(inputs, degrees, strict=True):
             factor[row, degree_slice(degree)] = random.normal(size=2 * degree + 1)
+    names = list(programs)
     x, y = jnp.asarray(inputs)
-    reference = by_degree(jax.jit(next(iter(theirs(family, lmax).values())))(x, y), lmax)
-    for name, function in ours(family, lmax).items():
-        for degree, (one, other) in enumerate(zip(jax.jit(function)(x, y), reference, strict=True)):
+    reference = by_degree(programs[names[own]](x, y), lmax)
+    for name in names[:own]:
+        for degree, (one, other) in enumerate(zip(programs[name](x, y), reference, strict=True)):
             for row, pair in enumerate(pairs):
                 if not parallel(np.asarray(one[row]).sum(axis=-1), other[row], pair, degree):
                     raise SystemExit(f"{name} and e3nn-jax differ for {pair} to degree {degree}")
@@ -156,37 +172,37 @@ def parallel(one: np.ndarray, other: np.ndarray, pair: tuple[int, int], degree: 
     return abs(one @ other) > (1 - SAME) * norms[0] * norms[1] > 0
 
 
-def prepare(
+def compiled(
     function: Callable[..., Any], mode: str, x: jax.Array, y: jax.Array
-) -> Callable[[], Call]:
-    """Compile one side; gives what `time_in_turn` wants."""
+) -> tuple[Callable[..., Any], Callable[[], Call]]:
+    """The program of one side, and what `time_in_turn` wants."""
 
     def gradient(x: jax.Array, y: jax.Array, cotangents: Any) -> Any:
         value, pull = jax.vjp(function, x, y)
         return value, pull(cotangents)
 
-    shapes = jax.eval_shape(function, x, y)
     if mode == "forward":
         program = compile_program(function, x, y).program
-        return lambda: partial(program, x, y)
+        return program, lambda: partial(program, x, y)
+    shapes = jax.eval_shape(function, x, y)
     program = compile_program(gradient, x, y, shapes).program
-    return lambda: partial(
+    return program, lambda: partial(
         program, x, y, jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), shapes)
     )
 
 
-def compare(arguments: argparse.Namespace) -> Iterator[Result]:
-    """Time every kind, mode and degree."""
-    for family, degree in [(f, d) for f in KINDS for d in arguments.degrees]:
-        check_same(family, degree)
-        random = np.random.default_rng(0).normal(size=(2, arguments.batch, dim(degree)))
-        x, y = jnp.asarray(random, jnp.float32)
-        own, other = ours(family, degree), theirs(family, degree)
-        for mode in MODES:
-            programs = [prepare(f, mode, x, y) for f in [*own.values(), *other.values()]]
-            times = time_in_turn(programs, arguments.runs, arguments.seconds)
-            by_name = dict(zip([*own, *other], times, strict=True))
-            yield result(family, mode, degree, list(own), by_name)
+def compare(family: str, mode: str, degree: int, arguments: argparse.Namespace) -> Result:
+    """Check and time one kind, mode and degree."""
+    random = np.random.default_rng(0).normal(size=(2, arguments.batch, dim(degree)))
+    x, y = jnp.asarray(random, jnp.float32)
+    own, other = ours(family, degree), theirs(family, degree)
+    programs = {name: compiled(f, mode, x, y) for name, f in {**own, **other}.items()}
+    if mode == "forward":
+        runnable = {name: program for name, (program, _) in programs.items()}
+        check_same(runnable, len(own), degree, arguments.batch)
+    prepared = [prepare for _, prepare in programs.values()]
+    times = time_in_turn(prepared, arguments.runs, arguments.seconds)
+    return result(family, mode, degree, list(own), dict(zip(programs, times, strict=True)))
 
 
 def result(
@@ -205,54 +221,93 @@ def result(
     )
 
 
-def table(results: list[Result]) -> str:
+def table(results: Sequence[Result]) -> str:
     """The results as Markdown."""
     lines = []
-    for family, title in KINDS.items():
-        for mode, meaning in MODES.items():
+    for family, mode in product(KINDS, MODES):
+        some = [one for one in results if (one.kind, one.mode) == (family, mode)]
+        if some:
             lines += [
-                f"{title}, {meaning}",
+                f"{KINDS[family]}, {MODES[mode]}",
                 "",
                 "| L | ours (ms) | | e3nn-jax (ms) | | e3nn-jax / ours (quartiles) |",
                 "|---|---|---|---|---|---|",
             ]
-            for one in results:
-                if (one.kind, one.mode) == (family, mode):
-                    low, middle, high = one.ratio
-                    lines.append(
-                        f"| {one.degree} | {one.ours_ms:.2f} | {one.ours} | {one.theirs_ms:.2f} | "
-                        f"{one.theirs} | **{middle:.2f}** ({low:.2f} to {high:.2f}) |"
-                    )
-            lines.append("")
+        for one in sorted(some, key=lambda one: one.degree):
+            low, middle, high = one.ratio
+            lines.append(
+                f"| {one.degree} | {one.ours_ms:.2f} | {one.ours} | {one.theirs_ms:.2f} | "
+                f"{one.theirs} | **{middle:.2f}** ({low:.2f} to {high:.2f}) |"
+            )
+        lines += [""] if some else []
     return "\n".join(lines)
+
+
+class Record:
+    """The results in a folder, kept as they come.
+
+    Args:
+        folder: for `e3nn_jax.json` and `e3nn_jax.md`.
+        about: what times depend on.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self.folder, self.about = folder, about
+        self.results: list[Result] = []
+        path = folder / "e3nn_jax.json"
+        if path.exists():
+            content = json.loads(path.read_text())
+            if content["about"] != about:
+                raise SystemExit(f"{path} is of other versions or another machine: choose --out")
+            self.results = [Result(**one) for one in content["results"]]
+
+    def has(self, *key: Any) -> bool:
+        """Whether a kind, mode and degree is there."""
+        return any((one.kind, one.mode, one.degree) == key for one in self.results)
+
+    def add(self, one: Result) -> None:
+        """Keep a result, on disk at once."""
+        self.results.append(one)
+        content = {"about": self.about, "results": [one._asdict() for one in self.results]}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "e3nn_jax.json").write_text(json.dumps(content, indent=1) + "\n")
+        (self.folder / "e3nn_jax.md").write_text(table(self.results))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--degrees", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6])
     parser.add_argument("--batch", type=int, default=10_000)
     parser.add_argument("--runs", type=int, default=60, help="timed calls of each program")
-    parser.add_argument("--seconds", type=float, default=4.0, help="time for them")
+    parser.add_argument("--seconds", type=float, default=1.5, help="time for them")
+    parser.add_argument("--minutes", type=float, default=10.0, help="begin nothing after that")
     parser.add_argument("--threads", type=int, help="CPU threads; all by default")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "e3nn_jax")
     arguments = parser.parse_args()
+    if arguments.batch < (max(arguments.degrees) + 1) ** 2:
+        parser.error("the check needs a --batch of (L + 1)² or more")
+    end = time.monotonic() + 60 * arguments.minutes
     runtime.prepare(threads=arguments.threads)
     print(runtime.summary(), flush=True)
-    results = []
-    for one in compare(arguments):
-        results.append(one)
+    versions = {"jax": jax.__version__, "e3nn-jax": e3nn_jax.__version__}
+    record = Record(arguments.out, {**describe_machine(), **versions, "atoms": arguments.batch})
+    wanted = list(product(arguments.kinds, arguments.degrees, MODES))
+    for family, degree, mode in wanted:
+        if record.has(family, mode, degree):
+            continue
+        if time.monotonic() > end:
+            print("the time is over; the same command goes on")
+            break
+        one = compare(family, mode, degree, arguments)
+        record.add(one)
         print(
-            f"{KINDS[one.kind]}, {MODES[one.mode]}, L = {one.degree}: "
+            f"{KINDS[family]}, {MODES[mode]}, L = {degree}: "
             f"{one.theirs_ms:.2f} ms / {one.ours_ms:.2f} ms = {one.ratio[1]:.2f}",
             flush=True,
         )
-    about = {**describe_machine(), "jax": jax.__version__, "e3nn-jax": e3nn_jax.__version__}
-    content = {"about": about, "results": [one._asdict() for one in results]}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "e3nn_jax.json").write_text(json.dumps(content, indent=1) + "\n")
-    (arguments.out / "e3nn_jax.md").write_text(table(results))
     print()
-    print(table(results))
+    print(table(record.results))
     print(f"written to {arguments.out}")
 
 

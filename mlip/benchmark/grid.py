@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, PositiveInt
 
@@ -37,6 +37,10 @@ CONVOLUTION_CHANNELS = 64
 MACE_DEGREES = (1, 3, 3)
 
 
+Size = tuple[PositiveInt, PositiveInt]
+"""Atoms and channels."""
+
+
 def _known_operator(name: str) -> str:
     if name not in OPERATORS:
         raise ValueError(f"there is no operator {name}; expected some of {', '.join(OPERATORS)}")
@@ -44,7 +48,11 @@ def _known_operator(name: str) -> str:
 
 
 class BenchmarkGrid(Settings):
-    """Options of the benchmark; every combination of the lists is measured."""
+    """Options of the benchmark.
+
+    Every task, degree and mode is measured with the first of the couplings, sizes and precisions.
+    The further ones take the place of the first, one at a time, at the degrees of `others_at`.
+    """
 
     name: str = Field(description="name of the preset")
     operators: tuple[Annotated[str, AfterValidator(_known_operator)], ...] | None = Field(
@@ -58,13 +66,17 @@ class BenchmarkGrid(Settings):
         ("even",), min_length=1, description="those of natural parity, or all"
     )
     degrees: tuple[PositiveInt, ...] = Field(min_length=1, description="highest degrees L")
-    batches: tuple[PositiveInt, ...] = Field(min_length=1, description="atoms in a product")
-    channels: tuple[PositiveInt, ...] = Field(min_length=1, description="channels in a product")
+    sizes: tuple[Size, ...] = Field(
+        min_length=1, description="atoms and channels in a product, [atoms, channels] each"
+    )
     precisions: tuple[Precision, ...] = Field(
         ("float32",), min_length=1, description="floating-point types"
     )
     modes: tuple[Mode, ...] = Field(
         ("forward", "gradient"), min_length=1, description="value alone, value and derivatives"
+    )
+    others_at: tuple[PositiveInt, ...] = Field(
+        (), description="degrees for the couplings, sizes and precisions after the first"
     )
     runs: int = Field(30, ge=6, description="timed calls of each program")
     seconds: float = Field(
@@ -79,11 +91,17 @@ class BenchmarkGrid(Settings):
     )
 
     def candidates(self, cell: Cell) -> dict[str, Settings]:
-        """The operators to compare by label, each with its options; the baseline comes first."""
+        """The operators to compare by label, each with its options; the baseline comes first.
+
+        `channelwise` has the product of `clebsch_gordan_sparse`, which is measured once.
+        """
         names = [BASELINE, *(name for name in self.operators or OPERATORS if name != BASELINE)]
-        found = [OPERATORS[name].settings() for name in names]
-        found += [variant for variant in self.variants if variant.name in names]
-        return {label(settings): settings for settings in found if _takes_part(settings, cell)}
+        role = "convolution" if cell.task in CONVOLUTIONS else "product"
+        builders = {name: getattr(OPERATORS[name], role) for name in names}
+        able = list({builder: name for name, builder in builders.items() if builder}.values())
+        found = [OPERATORS[name].settings() for name in able]
+        found += [variant for variant in self.variants if variant.name in able]
+        return {label(settings): settings for settings in found}
 
     def cells(self, edges: int) -> Iterator[Cell]:
         """The comparisons, those of one task together.
@@ -91,16 +109,18 @@ class BenchmarkGrid(Settings):
         Args:
             edges: of the molecules in the convolutions.
         """
-        arithmetic = list(product(self.precisions, self.modes))
         for task in self.tasks:
             if task in CONVOLUTIONS:
                 degrees = self.degrees if task == "convolution" else (MACE_DEGREES[-1],)
-                for degree, (precision, mode) in product(degrees, arithmetic):
-                    yield Cell(task, "own", degree, edges, CONVOLUTION_CHANNELS, precision, mode)
-                continue
-            sizes = product(self.degrees, self.batches, self.channels)
-            for size, (precision, mode), couplings in product(sizes, arithmetic, self.couplings):
-                yield Cell(task, couplings, *size, precision, mode)
+                couplings: tuple[Couplings, ...] = ("own",)
+                sizes: tuple[Size, ...] = ((edges, CONVOLUTION_CHANNELS),)
+            else:
+                degrees, couplings, sizes = self.degrees, self.couplings, self.sizes
+            for degree in degrees:
+                others = degree in self.others_at
+                chosen = _one_at_a_time(others, couplings, sizes, self.precisions)
+                for (kind, size, precision), mode in product(chosen, self.modes):
+                    yield Cell(task, kind, degree, size[0], size[1], precision, mode)
 
 
 class Cell(NamedTuple):
@@ -139,8 +159,11 @@ def label(settings: Settings) -> str:
     return f"{name}({options})" if options else name
 
 
-def _takes_part(settings: Settings, cell: Cell) -> bool:
-    """Whether an operator plays the role that a comparison is about."""
-    operator = OPERATORS[settings.name]  # type: ignore[attr-defined]
-    needed = operator.convolution if cell.task in CONVOLUTIONS else operator.product
-    return needed is not None
+def _one_at_a_time(others: bool, *choices: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """The first of each; then, if asked for, with another one in one place."""
+    first = tuple(choice[0] for choice in choices)
+    yield first
+    if others:
+        for place, choice in enumerate(choices):
+            for value in choice[1:]:
+                yield (*first[:place], value, *first[place + 1 :])

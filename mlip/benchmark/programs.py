@@ -16,7 +16,7 @@ from mlip.errors import MlipError
 from mlip.graph import Graph
 from mlip.runtime import Precision
 from mlip.settings import Settings
-from mlip.tensor_products.measures import convolution_expressivity, expressivity
+from mlip.tensor_products.measures import UNOPTIMIZED, convolution_expressivity, expressivity
 from mlip.tensor_products.protocol import NodeProduct, Paths
 from mlip.tensor_products.registry import build_convolution, build_product
 
@@ -185,7 +185,7 @@ def _reached(
     def function(x: jax.Array, y: jax.Array) -> list[list[jax.Array]]:
         return [product(x, y, paths) for paths in sets]
 
-    results = jax.jit(function)(*jnp.asarray(x))
+    results = jax.jit(function, compiler_options=UNOPTIMIZED)(*jnp.asarray(x))
     sizes = {
         (paths, degree): np.max(np.abs(part), axis=(0, 1))
         for paths, parts in zip(sets, results, strict=True)

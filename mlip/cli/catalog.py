@@ -98,7 +98,7 @@ VERBS = {
             "time every tensor product: a table, figures, a summary",
             (
                 "mlip benchmark tensor-products --quick",
-                "mlip benchmark tensor-products preset.degrees=[2,4] preset.channels=[64]",
+                "mlip benchmark tensor-products preset.degrees=[2,4] preset.sizes=[[156,64]]",
                 "mlip benchmark tensor-products preset.operators=[gaunt_grid] n_threads=1",
             ),
             {"--quick": "preset=quick"},

@@ -156,7 +156,7 @@ class TDN(nnx.Module):
         config = self.config
         vectors = with_dummy_padding(graph, vectors, 2.0 * config.cutoff)
         length, direction = lengths_and_directions(vectors)
-        inside = graph.edge_mask.astype(length.dtype)
+        inside = (graph.edge_mask & (length < config.cutoff)).astype(length.dtype)
         if config.envelope_power is not None:
             inside = inside * polynomial_envelope(length, config.cutoff, config.envelope_power)
         harmonics = spherical_harmonics(direction, config.lmax)

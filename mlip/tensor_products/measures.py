@@ -20,6 +20,7 @@ from mlip.nn.irreps import Path, dim
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.tensor_products.protocol import Convolution, NodeProduct, Paths
 
+UNOPTIMIZED = {"xla_backend_optimization_level": 0}  # for programs that run once
 POINTS = 3  # random arguments for each pair of degrees
 NEGLIGIBLE = 1e-9  # relative to the largest; rounding is below it, a true value above
 
@@ -107,7 +108,8 @@ def _responses(product: NodeProduct, paths: Paths) -> list[np.ndarray]:
     y = _of_single_degrees(rng, product.lmax2, (n1, n2, POINTS), 1)
     with jax.enable_x64(True):
         flat = (jnp.asarray(one.reshape(-1, one.shape[-1], 1)) for one in (x, y))
-        parts = jax.jit(lambda x, y: product(x, y, paths))(*flat)
+        program = jax.jit(lambda x, y: product(x, y, paths), compiler_options=UNOPTIMIZED)
+        parts = program(*flat)
     return [np.asarray(part).reshape(n1, n2, POINTS, *part.shape[1:]) for part in parts]
 
 
@@ -129,7 +131,7 @@ def _convolution_responses(convolution: Convolution) -> list[np.ndarray]:
         y = spherical_harmonics(
             jnp.asarray(directions.reshape(-1, 1, 3)), convolution.harmonics_lmax
         )
-        parts = jax.jit(convolution.__call__)(
+        parts = jax.jit(convolution.__call__, compiler_options=UNOPTIMIZED)(
             jnp.asarray(features.reshape(len(nodes), -1, 1)),
             y,
             jnp.asarray(weights.reshape(len(nodes), 1, -1)),

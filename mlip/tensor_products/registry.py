@@ -112,6 +112,9 @@ def _sphere_power(transform: type[SphereTransform]) -> Callable[..., nnx.Module]
     return lambda settings, *sizes, **kwargs: SpherePower(transform, *sizes, **kwargs)
 
 
+_sparse = _plain(ClebschGordanSparse)
+
+
 def _gaunt_fourier(settings: GauntFourierSettings, l1: int, l2: int, l3: int) -> NodeProduct:
     return GauntFourier(l1, l2, l3, settings.method)
 
@@ -121,7 +124,7 @@ OPERATORS: dict[str, Operator] = {
     for operator in (
         Operator(
             ChannelwiseSettings,
-            product=_plain(ClebschGordanSparse),
+            product=_sparse,
             convolution=lambda settings, *degrees: ChannelwiseConvolution(*degrees),
             family="clebsch_gordan",
         ),
@@ -137,8 +140,8 @@ OPERATORS: dict[str, Operator] = {
         ),
         Operator(
             ClebschGordanSparseSettings,
-            product=_plain(ClebschGordanSparse),
-            convolution=_edgewise(_plain(ClebschGordanSparse), "copy"),
+            product=_sparse,
+            convolution=_edgewise(_sparse, "copy"),
             family="clebsch_gordan",
         ),
         Operator(

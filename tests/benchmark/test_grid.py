@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from mlip.benchmark.grid import BASELINE, BenchmarkGrid, Cell, label
+from mlip.benchmark.grid import BASELINE, BenchmarkGrid, label
 from mlip.tensor_products.registry import OPERATORS
 
 SMALL = {
@@ -11,17 +11,24 @@ SMALL = {
     "tasks": ["all_to_all", "mace_convolution"],
     "couplings": ["even", "all"],
     "degrees": [1, 2],
-    "batches": [10],
-    "channels": [1, 3],
+    "sizes": [[10, 1], [10, 3]],
+    "others_at": [2],
 }
 
 
-def test_cells_are_every_combination_and_mace_is_one():
+def test_other_sizes_and_couplings_come_one_at_a_time_at_some_degrees():
     grid = BenchmarkGrid(**SMALL)
     cells = list(grid.cells(edges=77))
-    assert len(cells) == len(set(cells)) == 2 * 2 * 2 * 2 + 2
-    assert cells[0] == Cell("all_to_all", "even", 1, 10, 1, "float32", "forward")
-    assert cells[-1] == Cell("mace_convolution", "own", 3, 77, 64, "float32", "gradient")
+    assert len(cells) == len(set(cells))
+    assert [cell[1:5] for cell in cells[::2]] == [
+        ("even", 1, 10, 1),
+        ("even", 2, 10, 1),
+        ("all", 2, 10, 1),
+        ("even", 2, 10, 3),
+        ("own", 3, 77, 64),
+    ]
+    assert [cell.mode for cell in cells[:2]] == ["forward", "gradient"]
+    assert {cell.precision for cell in cells} == {"float32"}
 
 
 def test_every_operator_takes_part_in_the_roles_that_it_can_play():
@@ -30,7 +37,16 @@ def test_every_operator_takes_part_in_the_roles_that_it_can_play():
     for cell, role in ((product, "product"), (convolution, "convolution")):
         names = list(grid.candidates(cell))
         assert names[0] == BASELINE
-        assert set(names) == {n for n, o in OPERATORS.items() if getattr(o, role) is not None}
+        able = {n for n, o in OPERATORS.items() if getattr(o, role) is not None}
+        if role == "product":
+            able.remove("channelwise")  # its product is that of clebsch_gordan_sparse
+        assert set(names) == able
+
+
+def test_a_shared_product_is_there_when_asked_for_by_the_other_name():
+    grid = BenchmarkGrid(**SMALL, operators=["channelwise"])
+    product, *_ = list(grid.cells(1))
+    assert list(grid.candidates(product)) == [BASELINE, "channelwise"]
 
 
 def test_the_baseline_is_always_there():

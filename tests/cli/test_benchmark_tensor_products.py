@@ -14,7 +14,7 @@ WORDS = [
     "tensor-products",
     "--quick",
     "preset.operators=[matrix]",
-    "preset.batches=[8]",
+    "preset.sizes=[[8,1]]",
     "preset.runs=6",
     "preset.seconds=0.01",
 ]
@@ -65,7 +65,8 @@ def test_figures_and_summary_are_there(folder):
 
 def test_a_second_start_does_what_is_missing(folder, capsys):
     before = read(folder)
-    assert main([*WORDS, *ONE, "preset.couplings=[even,all]", f"run.dir={folder}"]) == 0
+    further = ["preset.couplings=[even,all]", "preset.others_at=[1]"]
+    assert main([*WORDS, *ONE, *further, f"run.dir={folder}"]) == 0
     assert "2 programs to time, 8 there already" in capsys.readouterr().out
     rows = read(folder)
     assert rows[:8] == before
@@ -75,7 +76,7 @@ def test_a_second_start_does_what_is_missing(folder, capsys):
 def test_what_is_too_large_is_recorded_with_the_reason(tmp_path):
     words = [*WORDS, *ONE, f"run.dir={tmp_path}"]
     assert main([*words, "preset.max_multiplies=10"]) == 0
-    assert main([*words, "preset.batches=[9]", "preset.memory_gb=1e-9"]) == 0
+    assert main([*words, "preset.sizes=[[9,1]]", "preset.memory_gb=1e-9"]) == 0
     reasons = [row["skipped"] for row in read(tmp_path)]
     assert all("multiplications, more than 1.0e+01" in reason for reason in reasons[:2])
     assert all("GB, more than 1e-09 GB" in reason for reason in reasons[2:])

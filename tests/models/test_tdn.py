@@ -18,6 +18,7 @@ from mlip.data.structure import Structure
 from mlip.errors import MlipError
 from mlip.models.tdn import TDN
 from mlip.nn.geometry import edge_vectors
+from mlip.potential import evaluate
 from mlip.tensor_products.cp import CPSettings
 from mlip.tensor_products.registry import OPERATORS
 from tests.support.potentials import (
@@ -144,6 +145,33 @@ def test_all_couplings_break_mirror_images():
     plain, turned, mirrored = energies(chosen, [one, *images])
     np.testing.assert_allclose(turned, plain, rtol=0, atol=FLOAT64.energy)
     assert abs(mirrored - plain) > 1e-4
+
+
+def test_weights_of_the_published_model_are_trained():
+    """On energies and direct forces, with an atom without neighbours in the batch.
+
+    Two biases of the force head belong to scalars that nobody reads.
+    """
+    chosen = potential_of(tdn_config(num_layers=1, **AS_PUBLISHED), "float32")
+    one = molecule(1)
+    positions = np.concatenate([one.positions, [[50.0, 0.0, 0.0]]])
+    structure = Structure(np.append(one.numbers, 8).astype(np.int32), positions)
+    pairs = neighbor_list(structure, chosen.cutoff)
+    shape = BatchShape(2, 8, 8, 6)
+    graph = collate([structure], [pairs], chosen.elements, shape, chosen.dtype)
+    graphdef, state = nnx.split(chosen.model)
+
+    def loss(state):
+        output = evaluate(nnx.merge(graphdef, state), graph)
+        return jnp.sum(output.energy**2) + jnp.sum((output.forces - 1.0) ** 2)
+
+    gradient = {
+        ".".join(map(str, path)): np.asarray(value.get_value())
+        for path, value in nnx.to_flat_state(jax.jit(jax.grad(loss))(state))
+    }
+    assert all(np.all(np.isfinite(value)) for value in gradient.values())
+    unused = {name for name, value in gradient.items() if not np.any(value)}
+    assert unused == {"force_head.linear.bias", "force_head.attention.linear.bias"}
 
 
 def trimer(distance):

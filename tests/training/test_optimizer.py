@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mlip.errors import MlipError
 from mlip.training.optimizer import OptimizerSettings, build_optimizer
+from mlip.training.state import SplitModel
 
 PARAMS = {"decays": jnp.array([1.0, -2.0]), "stays": jnp.array([0.5])}
 MASK = {"decays": True, "stays": False}
@@ -61,6 +63,19 @@ def test_adamw_decays_apart_from_the_gradient():
     result = run(OptimizerSettings(name="adamw", lr=0.1, weight_decay=0.5), [zero])
     np.testing.assert_allclose(result["decays"], 0.95 * np.asarray(PARAMS["decays"]), rtol=1e-12)
     np.testing.assert_array_equal(result["stays"], PARAMS["stays"])
+
+
+def test_matrices_decay_in_a_model_that_declares_nothing():
+    class Model(nnx.Module):
+        def __init__(self):
+            self.weight = nnx.Param(jnp.ones((2, 3)))
+            self.per_element = nnx.Param(jnp.ones((2, 4, 3)))
+            self.bias = nnx.Param(jnp.ones(3))
+            self.scale = nnx.Param(jnp.ones(()))
+
+    model = Model()
+    mask = SplitModel(model).decay_mask(model)
+    assert mask == {"bias": False, "per_element": True, "scale": False, "weight": True}
 
 
 def test_clipping_shortens_the_whole_gradient():
