@@ -19,7 +19,7 @@ from mlip.tensor_products.build import build_convolution, build_product
 from mlip.tensor_products.registry import OPERATORS
 from tests.support.rotations import harmonics, random_rotation, representation
 
-AFFORDABLE = 30_000  # multiplications; beyond degree 4 others take too long to compile
+AFFORDABLE = 100_000  # multiplications; beyond degree 4 others take too long to compile
 SAMPLES = 4
 ROTATION = random_rotation(3)
 
