@@ -29,7 +29,8 @@ class EdgeFrames(NamedTuple):
         self, parts: Sequence[Float[Array, "B W m channels"]]
     ) -> list[Float[Array, "B W rows channels"]]:
         """D_l x_l for features on the edges, one array for each degree."""
-        return [matrix @ part for matrix, part in zip(self.into, parts, strict=True)]
+        rotated = [matrix @ part for matrix, part in zip(self.into[1:], parts[1:], strict=True)]
+        return [parts[0], *rotated]  # D_0 is 1
 
     def sum_back(
         self, parts: Sequence[Float[Array, "B W rows channels"]]
