@@ -131,7 +131,7 @@ class ESCN(nnx.Module):
             vectors: from receiver to sender, Å.
         """
         config = self.config
-        edges = self._edges(graph, vectors)
+        edges = self.edges(graph, vectors)
         scalars = self.embedding[...][graph.species][:, None]
         degree = self.degree_embedding(edges, graph)
         x = jnp.concatenate([degree[:, :1] + scalars, degree[:, 1:]], axis=1)
@@ -146,7 +146,8 @@ class ESCN(nnx.Module):
         params = nnx.state(self, nnx.Param)
         return jax.tree_util.tree_map_with_path(lambda path, _: _is_matrix(path), params)
 
-    def _edges(self, graph: Graph, vectors: Float[Array, "B W 3"]) -> Edges:
+    def edges(self, graph: Graph, vectors: Float[Array, "B W 3"]) -> Edges:
+        """What the layers need of the edges; `vectors` from receiver to sender, Å."""
         config = self.config
         vectors = with_dummy_padding(graph, vectors, 2.0 * config.cutoff)
         length, direction = lengths_and_directions(vectors)
