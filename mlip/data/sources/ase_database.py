@@ -16,15 +16,15 @@ from urllib.parse import quote
 
 import numpy as np
 
+from mlip.data.sources.labelled_file import LabelledFile
 from mlip.data.sources.labels import (
     OPTION,
     LabelKeys,
     available,
     fixed_mask,
     read_labels,
-    require_keys_in_sample,
 )
-from mlip.data.sources.source import EnergyReference, Source, decoding
+from mlip.data.sources.source import EnergyReference, decoding, require_file
 from mlip.data.sources.units import unit
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 RESULTS = ("energy", "free_energy", "forces", "stress", "charge")  # columns of the calculator
 
 
-class AseDatabaseSource(Source):
+class AseDatabaseSource(LabelledFile):
     """The rows of an ASE database by ascending id.
 
     Labels are looked up among the calculator's results, which are in eV and Å, the key-value
@@ -66,16 +66,8 @@ class AseDatabaseSource(Source):
         energy_reference: EnergyReference | None = None,
         option: str = OPTION,
     ) -> None:
-        self.path = path
-        self._keys = keys or LabelKeys()
-        if not len(self):
-            raise MlipError(f"{path} is a database without rows.")
-        metadata = self._connection().metadata
-        properties = metadata.get("_property_unit_dict", {})
-        self._units = {key: unit(name, f"{path}: {key}") for key, name in properties.items()}
-        self._length = unit(metadata.get("_distance_unit", "Ang"), f"{path}: distances")
-        require_keys_in_sample(path, self._keys, len(self), self._keys_of, option)
-        references = metadata.get("atomrefs", {}).get(self._keys.energy)
+        super().__init__(path, keys=keys, energy_reference=energy_reference, option=option)
+        references = self._connection().metadata.get("atomrefs", {}).get(self._keys.energy)
         self._atoms = None if references is None else np.asarray(references, np.float64).ravel()
         self._stored = self._find_reference()
         self._wanted = energy_reference or self._stored or "total"
@@ -84,6 +76,15 @@ class AseDatabaseSource(Source):
                 f"{path} holds {self._stored} energies, which cannot be converted to "
                 f"{self._wanted} ones; choose total or atomisation as energy_reference."
             )
+
+    def _prepare(self) -> None:
+        path = self.path
+        if not len(self):
+            raise MlipError(f"{path} is a database without rows.")
+        metadata = self._connection().metadata
+        properties = metadata.get("_property_unit_dict", {})
+        self._units = {key: unit(name, f"{path}: {key}") for key, name in properties.items()}
+        self._length = unit(metadata.get("_distance_unit", "Ang"), f"{path}: distances")
 
     @property
     def energy_reference(self) -> EnergyReference:
@@ -189,8 +190,7 @@ class AseDatabaseSource(Source):
 
 def _require_ase(path: Path) -> None:
     """Fail for another kind of file, in which ASE would create its tables."""
-    if not path.is_file():
-        raise MlipError(f"{path} does not exist or is no file; check its name.")
+    require_file(path)
     try:
         connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)
         with closing(connection):

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlip.data.sources.labelled_file import LabelledFile
 from mlip.data.sources.labels import (
-    OPTION,
-    LabelKeys,
     available,
     label_values,
     require_keys,
     structure_from_atoms,
 )
-from mlip.data.sources.source import EnergyReference, Source, decoding
+from mlip.data.sources.source import decoding, require_file
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
-class AseFileSource(Source):
+class AseFileSource(LabelledFile):
     """The frames of a file in any format that ASE recognises, read whole.
 
     Args:
@@ -36,32 +34,20 @@ class AseFileSource(Source):
         MlipError: if ASE cannot read the file, or no frame has a label key.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        keys: LabelKeys | None = None,
-        energy_reference: EnergyReference | None = None,
-        option: str = OPTION,
-    ) -> None:
-        self.path = path
-        self._keys = keys or LabelKeys()
-        self._stated = energy_reference or "total"
+    def _require_label_keys(self, option: str) -> None:
         present: Counter[str] = Counter()
-        for atoms in self._frames:
-            present.update(available(label_values(atoms)))
-        require_keys(path, self._keys, present, len(self), option)
+        for index in range(len(self)):
+            present.update(self._keys_of(index))
+        require_keys(self.path, self._keys, present, len(self), option)
 
-    @property
-    def energy_reference(self) -> EnergyReference:
-        return self._stated
+    def _keys_of(self, index: int) -> set[str]:
+        return available(label_values(self._frames[index]))
 
     @cached_property
     def _frames(self) -> list[Atoms]:
         import ase.io
 
-        if not self.path.is_file():
-            raise MlipError(f"{self.path} does not exist or is no file; check its name.")
+        require_file(self.path)
         try:
             frames = ase.io.read(self.path, index=":")
         except Exception as error:  # ASE's readers raise whatever the content provokes
@@ -75,9 +61,6 @@ class AseFileSource(Source):
 
     def __len__(self) -> int:
         return len(self._frames)
-
-    def identifier(self, index: int) -> str:
-        return f"{self.path.name}#{index}"
 
     def num_atoms(self, index: int) -> int:
         return len(self._frames[index])

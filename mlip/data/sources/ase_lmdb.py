@@ -9,15 +9,15 @@ from collections import ChainMap
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlip.data.sources.cache import cached_index
-from mlip.data.sources.labels import OPTION, LabelKeys, read_labels, require_keys_in_sample
+from mlip.data.sources.labelled_file import LabelledFile
+from mlip.data.sources.labels import LabelKeys, read_labels
 from mlip.data.sources.lmdb_file import LmdbFile
-from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
+from mlip.data.sources.source import BadRecordError, decoding
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
@@ -27,7 +27,7 @@ NUMBERS = re.compile(r'"numbers":\s*')
 DECODER = json.JSONDecoder()
 
 
-class AseLmdbSource(Source):
+class AseLmdbSource(LabelledFile):
     """The rows of an ASE-LMDB file, by ascending id; deleted ids are passed over.
 
     Labels are looked up among the calculator's results, the key-value pairs and the data of a
@@ -44,24 +44,9 @@ class AseLmdbSource(Source):
             label key.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        keys: LabelKeys | None = None,
-        energy_reference: EnergyReference | None = None,
-        option: str = OPTION,
-    ) -> None:
-        self.path = path
-        self._keys = keys or LabelKeys()
-        self._stated = energy_reference or "total"
+    def _prepare(self) -> None:
         if not len(self):
-            raise MlipError(f"{path} holds no row; download or make it again.")
-        require_keys_in_sample(path, self._keys, len(self), self._keys_of, option)
-
-    @property
-    def energy_reference(self) -> EnergyReference:
-        return self._stated
+            raise MlipError(f"{self.path} holds no row; download or make it again.")
 
     @cached_property
     def _file(self) -> LmdbFile:
@@ -187,7 +172,7 @@ def _structure(row: dict[str, Any], keys: LabelKeys, name: str) -> Structure:
     cell = np.asarray(_plain(row.get("cell", np.zeros((3, 3)))), np.float64)
     tags = row.get("tags")
     values = ChainMap(row, _extra(row))
-    labels = {key: _plain(values.get(key)) for key in _wanted(keys)}
+    labels = {key: _plain(values.get(key)) for key in keys.given}
     return Structure(
         numbers=numbers,
         positions=np.asarray(_plain(row["positions"]), np.float64),
@@ -199,10 +184,6 @@ def _structure(row: dict[str, Any], keys: LabelKeys, name: str) -> Structure:
         tags=None if tags is None else np.asarray(_plain(tags), np.int32),
         identifier=name,
     )
-
-
-def _wanted(keys: LabelKeys) -> list[str]:
-    return [key for key in (keys.energy, keys.forces, keys.stress, keys.virials) if key]
 
 
 def _fixed(constraints: Any, count: int) -> np.ndarray | None:

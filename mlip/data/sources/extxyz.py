@@ -14,16 +14,16 @@ import numpy as np
 
 from mlip.data.sources.cache import cached_index, plain_copy
 from mlip.data.sources.compression import decompressed
+from mlip.data.sources.labelled_file import LabelledFile
 from mlip.data.sources.labels import (
     OPTION,
     LabelKeys,
     available,
     label_values,
     require_keys,
-    require_keys_in_sample,
     structure_from_atoms,
 )
-from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
+from mlip.data.sources.source import BadRecordError, decoding
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
@@ -75,7 +75,7 @@ def read_extxyz(
     return structures
 
 
-class ExtxyzSource(Source):
+class ExtxyzSource(LabelledFile):
     """The frames of an extended XYZ file, found by their byte offsets.
 
     A compressed file is decompressed once, into the cache folder.
@@ -91,25 +91,10 @@ class ExtxyzSource(Source):
             has, taken from the whole length of the file.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        keys: LabelKeys | None = None,
-        energy_reference: EnergyReference | None = None,
-        option: str = OPTION,
-    ) -> None:
-        _require_extxyz(path)
-        self.path = path
-        self._stated = energy_reference or "total"
-        self._keys = keys or LabelKeys()
+    def _prepare(self) -> None:
+        _require_extxyz(self.path)
         if not len(self):
-            raise MlipError(f"{path} is empty; expected extended XYZ frames.")
-        require_keys_in_sample(path, self._keys, len(self), self._keys_of, option)
-
-    @property
-    def energy_reference(self) -> EnergyReference:
-        return self._stated
+            raise MlipError(f"{self.path} is empty; expected extended XYZ frames.")
 
     @cached_property
     def _frames(self) -> np.ndarray:
@@ -117,9 +102,6 @@ class ExtxyzSource(Source):
 
     def __len__(self) -> int:
         return len(self._frames)
-
-    def identifier(self, index: int) -> str:
-        return f"{self.path.name}#{index}"
 
     def num_atoms(self, index: int) -> int:
         return int(self._frames["atoms"][index])

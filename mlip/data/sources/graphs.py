@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlip.data.sources.cache import cached_index
-from mlip.data.sources.labels import (
-    OPTION,
-    LabelKeys,
-    available,
-    read_labels,
-    require_keys_in_sample,
-)
+from mlip.data.sources.labelled_file import LabelledFile
+from mlip.data.sources.labels import LabelKeys, available, read_labels
 from mlip.data.sources.lmdb_file import LmdbFile
 from mlip.data.sources.restricted_pickle import Graph, graph_fields, loads
-from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
+from mlip.data.sources.source import BadRecordError, EnergyReference, decoding
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
@@ -28,7 +22,7 @@ LENGTH = b"length"
 OLD_NAMES = {"energy": "y", "forces": "force"}  # of labels, in graphs of the first generation
 
 
-class GraphSource(Source):
+class GraphSource(LabelledFile):
     """Graphs by index, of either generation of torch_geometric; subclasses say where they stand.
 
     Labels are `energy` and `forces`, or `y` and `force` in older graphs. A graph with a cell and
@@ -46,20 +40,9 @@ class GraphSource(Source):
             energies, or none of some graphs has a label key.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        keys: LabelKeys | None = None,
-        energy_reference: EnergyReference | None = None,
-        option: str = OPTION,
-    ) -> None:
-        self.path = path
-        self._keys = keys or LabelKeys()
-        self._stated = energy_reference
-        if self.energy_reference != (energy_reference or self.energy_reference):
-            raise MlipError(f"{path}: OC22 holds total energies, not {energy_reference} ones.")
-        require_keys_in_sample(path, self._keys, len(self), self._keys_of, option)
+    def _prepare(self) -> None:
+        if self._stated not in (None, self.energy_reference):
+            raise MlipError(f"{self.path}: OC22 holds total energies, not {self._stated} ones.")
 
     @cached_property
     def energy_reference(self) -> EnergyReference:
@@ -68,9 +51,6 @@ class GraphSource(Source):
             with suppress(BadRecordError):  # the first that can be read speaks for all
                 return "total" if "oc22" in self._fields(index) else self._stated or "unstated"
         return self._stated or "unstated"
-
-    def identifier(self, index: int) -> str:
-        return f"{self.path.name}#{index}"
 
     def num_atoms(self, index: int) -> int:
         name = self.identifier(index)

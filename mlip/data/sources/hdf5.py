@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlip.data.sources.labels import OPTION, LabelKeys, read_labels, require_keys_in_sample
-from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
+from mlip.data.sources.labelled_file import LabelledFile
+from mlip.data.sources.labels import LabelKeys, read_labels
+from mlip.data.sources.source import BadRecordError, decoding, require_file
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
@@ -23,7 +24,7 @@ STRUCTURE = {"atomic_numbers", "positions", "cell", "pbc", "weight", "config_typ
 NONE = b"None"  # how an absent value is written
 
 
-class Hdf5Source(Source):
+class Hdf5Source(LabelledFile):
     """The configurations of an HDF5 file, in the order of their batches.
 
     Labels stand in the group `properties` of a configuration, or in itself (older files). One
@@ -40,23 +41,8 @@ class Hdf5Source(Source):
             none of some configurations has a label key.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        keys: LabelKeys | None = None,
-        energy_reference: EnergyReference | None = None,
-        option: str = OPTION,
-    ) -> None:
-        self.path = path
-        self._keys = keys or LabelKeys()
-        self._stated = energy_reference or "total"
+    def _prepare(self) -> None:
         self._batches, self._ends = self._list_batches()
-        require_keys_in_sample(path, self._keys, len(self), self._keys_of, option)
-
-    @property
-    def energy_reference(self) -> EnergyReference:
-        return self._stated
 
     @cached_property
     def _handle(self) -> dict[int, h5py.File]:
@@ -125,8 +111,7 @@ def _open(path: Path) -> h5py.File:
         raise MlipError(
             f"{path}: reading HDF5 needs h5py; install it with pip install 'jax-mlip[hdf5]'."
         ) from None
-    if not path.is_file():
-        raise MlipError(f"{path} does not exist or is no file; check its name.")
+    require_file(path)
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -164,8 +149,7 @@ def _values(group: h5py.Group, keys: LabelKeys) -> dict[str, Any]:
     properties = group.get("properties", group)
     weights = group.get("property_weights")
     found = {}
-    for key in (keys.energy, keys.forces, keys.stress, keys.virials):
-        if key is not None:
-            weight = _value(group, f"{key}_weight") if weights is None else _value(weights, key)
-            found[key] = None if weight is not None and weight == 0 else _value(properties, key)
+    for key in keys.given:
+        weight = _value(group, f"{key}_weight") if weights is None else _value(weights, key)
+        found[key] = None if weight is not None and weight == 0 else _value(properties, key)
     return found

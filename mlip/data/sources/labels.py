@@ -41,6 +41,13 @@ class LabelKeys(Settings):
         None, description="key of the virials, eV; stress = −virials / volume; null for none"
     )
 
+    @property
+    def given(self) -> list[str]:
+        """The keys that are not null."""
+        return [
+            key for key in (self.energy, self.forces, self.stress, self.virials) if key is not None
+        ]
+
 
 def structure_from_atoms(atoms: Atoms, keys: LabelKeys, name: str) -> Structure:
     """A structure with the labels that ASE atoms carry.

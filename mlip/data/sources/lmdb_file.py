@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 import lmdb
 
+from mlip.data.sources.source import require_file
 from mlip.errors import MlipError
 
 # A process may open an environment only once, and must not use one that it inherited by a fork.
@@ -94,8 +95,7 @@ def _shared_environment(path: Path) -> lmdb.Environment:
 
 
 def _open(path: Path) -> lmdb.Environment:
-    if not path.is_file():
-        raise MlipError(f"{path} does not exist or is no file; check its name.")
+    require_file(path)
     size = path.stat().st_size
     if not size:
         raise MlipError(f"{path} is empty; download or make it again.")

@@ -85,8 +85,6 @@ GLOBALS: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): DType,
     ("numpy", "ndarray"): Array,
     **{(f"{core}.multiarray", "scalar"): Scalar for core in CORES},
-    **{
-        (f"{core}.multiarray", "_reconstruct"): EmptyArray for core in ("numpy.core", "numpy._core")
-    },
+    **{(f"{core}.multiarray", "_reconstruct"): EmptyArray for core in CORES},
     **{(f"{core}.numeric", "_frombuffer"): Array for core in CORES},
 }

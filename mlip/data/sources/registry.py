@@ -17,6 +17,7 @@ from mlip.data.sources.concatenation import open_shards, shards
 from mlip.data.sources.extxyz import ExtxyzSource
 from mlip.data.sources.graphs import GraphListSource, GraphLmdbSource
 from mlip.data.sources.hdf5 import Hdf5Source
+from mlip.data.sources.labelled_file import LabelledFile
 from mlip.data.sources.labels import OPTION, LabelKeys
 from mlip.data.sources.lmdb_file import LmdbFile
 from mlip.data.sources.pubchemqcr import PubChemQcrSource, Stage
@@ -83,7 +84,7 @@ def _s2ef(path: Path, settings: SourceSettings, option: str) -> Source:
     return S2efChunk(path, keys=settings.keys, energy_reference=settings.energy_reference)
 
 
-def _labelled(source: Callable[..., Source]) -> Callable[[Path, SourceSettings, str], Source]:
+def _labelled(source: type[LabelledFile]) -> Callable[[Path, SourceSettings, str], Source]:
     """Opens a format whose labels may have any key."""
     return lambda path, settings, option: source(
         path, keys=settings.keys, energy_reference=settings.energy_reference, option=option

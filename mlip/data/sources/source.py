@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
 
@@ -67,6 +68,12 @@ def decoding(name: str) -> Iterator[None]:
             f"the record is damaged or of another kind ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:200]}); remove it, or copy the file again.",
         ) from error
+
+
+def require_file(path: Path) -> None:
+    """Raise for a path that is no file."""
+    if not path.is_file():
+        raise MlipError(f"{path} does not exist or is no file; check its name.")
 
 
 class Source(ABC):
