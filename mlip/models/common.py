@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import jax
+from flax import nnx
 from pydantic import Field, ValidationInfo, field_validator
 
 from mlip.settings import Settings
@@ -45,3 +47,17 @@ class ModelConfig(Settings):
     def operator_shapes(self) -> Mapping[str, OperatorShapes]:
         """Sizes of what the model builds from each operator of its config, by field."""
         return {}
+
+
+def mask_by_name(model: nnx.Module, names: set[str]) -> nnx.State:
+    """True for the weights that have one of these names in their path, false for the others.
+
+    Args:
+        model: whose weights.
+        names: of the weights themselves, or of modules that hold them.
+    """
+
+    def is_named(path: tuple[object, ...], _: object) -> bool:
+        return not names.isdisjoint(str(getattr(key, "key", key)) for key in path)
+
+    return jax.tree_util.tree_map_with_path(is_named, nnx.state(model, nnx.Param))

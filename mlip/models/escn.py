@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from pydantic import Field
 
 from mlip.graph import Graph
-from mlip.models.common import ModelConfig, OperatorShapes
+from mlip.models.common import ModelConfig, OperatorShapes, mask_by_name
 from mlip.nn.edge_frames import EdgeFrames, edge_frames
 from mlip.nn.gate import gate
 from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
@@ -143,8 +143,7 @@ class ESCN(nnx.Module):
 
     def decay_mask(self) -> nnx.State:
         """True for the matrices of linear maps and networks, false for norms and embeddings."""
-        params = nnx.state(self, nnx.Param)
-        return jax.tree_util.tree_map_with_path(lambda path, _: _is_matrix(path), params)
+        return mask_by_name(self, {"weights"})
 
     def _edges(self, graph: Graph, vectors: Float[Array, "B W 3"]) -> Edges:
         config = self.config
@@ -314,7 +313,3 @@ def _radial_mlp(
 ) -> RadialMLP:
     features = config.num_bessel + 2 * config.element_channels
     return RadialMLP((features, *config.radial_mlp, num_weights), rngs=rngs, dtype=dtype)
-
-
-def _is_matrix(path: tuple[object, ...]) -> bool:
-    return "weights" in [str(getattr(key, "key", key)) for key in path]

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from pydantic import Field
 
 from mlip.graph import Graph
-from mlip.models.common import ModelConfig, OperatorShapes
+from mlip.models.common import ModelConfig, OperatorShapes, mask_by_name
 from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
 from mlip.nn.linear import ElementLinear, EquivariantLinear, split_degrees
 from mlip.nn.radial import (
@@ -133,8 +133,7 @@ class MACE(nnx.Module):
 
     def decay_mask(self) -> nnx.State:
         """True for the weights MACE's recipe decays: message linears and product weights."""
-        params = nnx.state(self, nnx.Param)
-        return jax.tree_util.tree_map_with_path(lambda path, _: _is_decayed(path), params)
+        return mask_by_name(self, {"linear", "product", "product_linear"})
 
     def _radial_features(
         self, graph: Graph, length: Float[Array, "B W"]
@@ -253,8 +252,3 @@ def _add_low_degrees(
     """Add `skip`, which may stop at a lower degree (the first layer's input is scalar)."""
     missing = out.shape[1] - skip.shape[1]
     return out + jnp.pad(skip, ((0, 0), (0, missing), (0, 0))) if missing else out + skip
-
-
-def _is_decayed(path: tuple[object, ...]) -> bool:
-    names = [str(getattr(key, "key", key)) for key in path]
-    return bool({"linear", "product", "product_linear"} & set(names))

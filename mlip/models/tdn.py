@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from mlip.errors import MlipError
 from mlip.graph import Graph
-from mlip.models.common import ModelConfig
+from mlip.models.common import ModelConfig, mask_by_name
 from mlip.nn.attention import neighbor_softmax, smooth_leaky_relu
 from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
 from mlip.nn.normalization import EquivariantLayerNorm
@@ -149,8 +149,7 @@ class TDN(nnx.Module):
 
     def decay_mask(self) -> nnx.State:
         """True for the matrices of linear maps and networks, false for all else."""
-        params = nnx.state(self, nnx.Param)
-        return jax.tree_util.tree_map_with_path(lambda path, _: _is_matrix(path), params)
+        return mask_by_name(self, {"weight", "weights"})
 
     def _edges(self, graph: Graph, vectors: Float[Array, "B W 3"]) -> Edges:
         config = self.config
@@ -338,8 +337,3 @@ def _radial_mlp(
 ) -> NormalizedRadialMLP:
     widths = (config.num_gaussians, *config.radial_mlp, num_weights * config.channels)
     return NormalizedRadialMLP(widths, rngs=rngs, dtype=dtype)
-
-
-def _is_matrix(path: tuple[object, ...]) -> bool:
-    names = [str(getattr(key, "key", key)) for key in path]
-    return bool({"weight", "weights"} & set(names))
