@@ -42,7 +42,7 @@ class DegreeLinear(nnx.Module):
     ) -> list[Float[Array, "N _ channels_out"]]:
         """Map one array per degree, of shape (N, 2l+1, in_channels[l])."""
         return [
-            _matmul(part, weight[...] * (1.0 / sqrt(max(weight.shape[0], 1))))
+            matmul_last(part, weight[...] * (1.0 / sqrt(max(weight.shape[0], 1))))
             for part, weight in zip(parts, self.weights, strict=True)
         ]
 
@@ -75,8 +75,10 @@ class EquivariantLinear(DegreeLinear):
         return jnp.concatenate(mapped, axis=1) if len(mapped) > 1 else mapped[0]
 
 
-def _matmul(x: Float[Array, "N m inputs"], weight: Float[Array, "inputs outputs"]) -> jax.Array:
-    # One GEMM over atoms and components, and one for each derivative.
+def matmul_last(
+    x: Float[Array, "*batch inputs"], weight: Float[Array, "inputs outputs"]
+) -> Float[Array, "*batch outputs"]:
+    """Multiply the last axis by a matrix: one GEMM over all others, and one for each derivative."""
     flat = x.reshape(prod(x.shape[:-1]), x.shape[-1])
     return (flat @ weight).reshape(*x.shape[:-1], weight.shape[-1])
 
@@ -161,7 +163,7 @@ def _per_element(
     # One GEMM for all elements, then each atom keeps its own: cheaper than gathering matrices.
     fan_in, num_elements, fan_out = weight.shape
     scaled = weight.reshape(fan_in, num_elements * fan_out) * (1.0 / sqrt(fan_in * num_elements))
-    every = _matmul(x, scaled).reshape(*x.shape[:2], num_elements, fan_out)
+    every = matmul_last(x, scaled).reshape(*x.shape[:2], num_elements, fan_out)
     return jnp.take_along_axis(every, species[:, None, None, None], axis=2)[:, :, 0]
 
 

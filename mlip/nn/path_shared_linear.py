@@ -11,6 +11,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from mlip.nn.linear import matmul_last
+
 
 class PathSharedLinear(nnx.Module):
     """Mix channels by one matrix for all degrees: y_l = x_l W / √fan-in + δ_l0 b.
@@ -43,9 +45,7 @@ class PathSharedLinear(nnx.Module):
     ) -> Float[Array, "*batch components channels_out"]:
         """Map degrees 0.. in the joint layout; the first component is degree 0."""
         weight = self.weight[...]
-        # One GEMM over all of the batch, and one for each derivative.
-        mapped = x.reshape(-1, x.shape[-1]) @ (weight * (1.0 / sqrt(weight.shape[0])))
-        mapped = mapped.reshape(*x.shape[:-1], weight.shape[1])
+        mapped = matmul_last(x, weight * (1.0 / sqrt(weight.shape[0])))
         if self.bias is None:
             return mapped
         is_scalar = jnp.asarray(np.arange(x.shape[-2]) == 0, x.dtype)

@@ -16,6 +16,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from mlip.nn.linear import matmul_last
 from mlip.nn.radial import scaled_silu
 
 
@@ -62,7 +63,10 @@ class SO2Linear(nnx.Module):
         self, orders: Sequence[Float[Array, "*batch signs inputs"]]
     ) -> tuple[list[Float[Array, "*batch signs outputs"]], Float[Array, "*batch 1 invariants"]]:
         """The mapped features by order, and the further invariants."""
-        mapped = [_matmul(x, w[...]) for x, w in zip(orders, self.weights, strict=True)]
+        mapped = [
+            matmul_last(x, weight[...] * (1.0 / sqrt(weight.shape[0])))
+            for x, weight in zip(orders, self.weights, strict=True)
+        ]
         size = mapped[0].shape[-1] - self.num_invariants
         mapped[0], invariants = jnp.split(mapped[0], [size], axis=-1)
         return mapped, invariants
@@ -112,8 +116,3 @@ def by_degree(
         jnp.concatenate([columns[m][l - m] for m in range(min(l + 1, len(orders)))], axis=-2)
         for l in range(lmax + 1)
     ]
-
-
-def _matmul(x: Float[Array, "*batch inputs"], weight: Float[Array, "inputs outputs"]) -> jax.Array:
-    flat = x.reshape(-1, x.shape[-1]) @ (weight * (1.0 / sqrt(weight.shape[0])))
-    return flat.reshape(*x.shape[:-1], weight.shape[1])

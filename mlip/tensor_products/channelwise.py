@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from mlip.graph import Graph
 from mlip.nn.irreps import Path, clebsch_gordan, coupling_paths, degree_slice, dim
-from mlip.nn.linear import split_degrees
+from mlip.nn.linear import matmul_last, split_degrees
 from mlip.settings import Settings
 from mlip.tensor_products.edgewise import sum_blocks
 from mlip.tensor_products.protocol import Convolution
@@ -105,9 +105,9 @@ class ChannelwiseConvolution(Convolution):
     ) -> list[Float[Array, "B m3_m1 W"]]:
         """T[b, (m3, m1), w] = Σ_m2 √(2 l3+1) C[m3, m1, m2] Y_m2[b, w] of each path."""
         y = jnp.stack(harmonics, axis=-1)  # (B, W, m2)
-        every = y.reshape(-1, y.shape[-1]) @ jnp.asarray(self._couplings, y.dtype)
+        every = matmul_last(y, jnp.asarray(self._couplings, y.dtype))
         sizes = [(2 * path.l3 + 1) * (2 * path.l1 + 1) for path in self._paths]
-        transposed = jnp.swapaxes(every.reshape(*y.shape[:2], -1), 1, 2)
+        transposed = jnp.swapaxes(every, 1, 2)
         return jnp.split(transposed, np.cumsum(sizes)[:-1].tolist(), axis=1)
 
 

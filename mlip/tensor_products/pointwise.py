@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from mlip.graph import Graph
 from mlip.nn.irreps import degree_slice
+from mlip.nn.linear import matmul_last
 from mlip.tensor_products.edgewise import sum_blocks
 from mlip.tensor_products.layout import split_reached
 from mlip.tensor_products.protocol import Convolution, NodeProduct, Paths
@@ -184,14 +185,9 @@ class PointwiseConvolution(Convolution):
         for l in range(self.num_weights):
             rows = degree_slice(l) if self.weighting == "degree" else slice(None)
             columns[rows, :, l] = synthesis[rows]
-        values = _apply(jnp.stack(harmonics, axis=-1), columns.reshape(d2, -1))
+        y = jnp.stack(harmonics, axis=-1)
+        values = matmul_last(y, jnp.asarray(columns.reshape(d2, -1), y.dtype))
         return values.reshape(*values.shape[:-1], points, self.num_weights)
-
-
-def _apply(x: Float[Array, "*batch rows"], matrix: np.ndarray) -> Float[Array, "*batch columns"]:
-    """Multiply the last axis by a matrix: one GEMM over all of the batch."""
-    flat = x.reshape(-1, x.shape[-1]) @ jnp.asarray(matrix, x.dtype)
-    return flat.reshape(*x.shape[:-1], matrix.shape[1])
 
 
 def _rows_to_points(
