@@ -91,7 +91,7 @@ COUNT_PAGE_FAULTS = """
 import resource, jax, jax.numpy as jnp
 from mlip import runtime
 runtime.prepare()
-f = jax.jit(lambda x: jnp.sum((jnp.sin(x) @ x[:, :8]) * (jnp.cos(x) @ x[:, 8:16])))
+f = jax.jit(lambda x: jnp.sum(jnp.sin(x) @ (jnp.sin(x).T @ x[:, :8])))
 x = jnp.ones((2000, 2000), jnp.float32)
 faults = []
 for _ in range(8):
