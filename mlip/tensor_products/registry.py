@@ -25,10 +25,9 @@ from mlip.tensor_products.gaunt import (
     GauntQuadrature,
     GauntQuadratureSettings,
 )
-from mlip.tensor_products.gaunt_coefficients import gaunt_tensor
+from mlip.tensor_products.gaunt_convolution import gaunt_convolution
 from mlip.tensor_products.gaunt_fourier import GauntFourier, GauntFourierSettings
 from mlip.tensor_products.matrix import MatrixProduct, MatrixProductSettings
-from mlip.tensor_products.moments import MomentConvolution
 from mlip.tensor_products.path_shared import (
     PathShared,
     PathSharedConvolution,
@@ -95,11 +94,9 @@ def _edgewise(
     return lambda settings, *degrees: EdgewiseConvolution(product(settings, *degrees), weighting)
 
 
-def _gaunt_moments(operator: type[NodeProduct]) -> Callable[..., Convolution]:
-    """Builder of the convolution of a Gaunt product, the same for all of them."""
-    return lambda settings, *degrees: MomentConvolution(
-        operator(*degrees), gaunt_tensor(*degrees), "degree"
-    )
+def _gaunt(operator: type[GauntQuadrature] | type[GauntGrid]) -> Callable[..., Convolution]:
+    """Builder of the convolution of a Gaunt product."""
+    return lambda settings, *degrees: gaunt_convolution(operator(*degrees))
 
 
 def _sphere_power(transform: type[SphereTransform]) -> Callable[..., nnx.Module]:
@@ -141,8 +138,8 @@ OPERATORS: dict[str, Operator] = {
         ),
         Operator(
             PathSharedSettings,
-            product=_plain(PathShared),
-            convolution=lambda settings, *degrees: PathSharedConvolution(*degrees),
+            product=lambda settings, *degrees: PathShared(*degrees, settings.paths),
+            convolution=lambda settings, *degrees: PathSharedConvolution(*degrees, settings.paths),
         ),
         Operator(CPSettings, product=cp_product, convolution=cp_convolution),
         Operator(
@@ -158,14 +155,14 @@ OPERATORS: dict[str, Operator] = {
         Operator(
             GauntQuadratureSettings,
             product=_plain(GauntQuadrature),
-            convolution=_gaunt_moments(GauntQuadrature),
+            convolution=_gaunt(GauntQuadrature),
             power=_sphere_power(PointTransform),
             family="gaunt",
         ),
         Operator(
             GauntGridSettings,
             product=_plain(GauntGrid),
-            convolution=_gaunt_moments(GauntGrid),
+            convolution=_gaunt(GauntGrid),
             power=_sphere_power(GridTransform),
             family="gaunt",
         ),

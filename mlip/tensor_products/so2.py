@@ -90,7 +90,7 @@ class SO2Convolution(Convolution):
 
     @property
     def multiplies(self) -> int:
-        """Multiplications for one channel of one edge, the edge frames left out."""
+        """Into the frame, weights, and back; see `Convolution`."""
         rows = [2 * self._order(l) + 1 for l in range(max(self.input_lmax, self.output_lmax) + 1)]
         forward = sum(rows[l] * (2 * l + 1) for l in range(1, self.input_lmax + 1))
         back = sum(rows[l] * (2 * l + 1) for l in range(1, self.output_lmax + 1))
