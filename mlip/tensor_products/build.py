@@ -79,10 +79,9 @@ def build_power(
     return ProductPower(build, lmax, hidden_lmax, correlation, *sizes, rngs=rngs, dtype=dtype)
 
 
-def family_of(settings: Settings) -> str:
-    """What an operator computes: the name of its family, its own where it has none."""
-    operator = _operator(settings)
-    return operator.family or operator.name
+def family_of(settings: Settings, role: str) -> str:
+    """What an operator computes in a role (`convolution`, `product`)."""
+    return _operator(settings).family_as(role)
 
 
 def family_members(family: str, role: str) -> list[Operator]:
@@ -91,26 +90,36 @@ def family_members(family: str, role: str) -> list[Operator]:
     Raises:
         MlipError: where there is none, naming the families.
     """
-    able = [operator for operator in OPERATORS.values() if role in operator.roles]
-    members = [operator for operator in able if (operator.family or operator.name) == family]
-    if role == "product" and any(operator.power for operator in members):
-        # A power of its own is another map than the one made of bilinear products.
-        members = [operator for operator in members if operator.power]
+    members = families(role).get(family, [])
     if not members:
-        families = sorted({operator.family or operator.name for operator in able})
         raise MlipError(
-            f"No {role} of family {family} is known; expected one of {', '.join(families)}."
+            f"No {role} of family {family} is known; expected one of {', '.join(families(role))}."
         )
     return members
 
 
+def families(role: str) -> dict[str, list[Operator]]:
+    """The operators that can play a role, by family."""
+    able = [operator for operator in OPERATORS.values() if role in operator.roles]
+    found: dict[str, list[Operator]] = {}
+    for operator in sorted(able, key=lambda operator: operator.family_as(role)):
+        found.setdefault(operator.family_as(role), []).append(operator)
+    if role == "product":
+        # A power of its own is another map than the one made of bilinear products.
+        with_power = {name: [one for one in group if one.power] for name, group in found.items()}
+        found = {name: with_power[name] or group for name, group in found.items()}
+    return found
+
+
 def check_role(settings: Settings, role: str) -> None:
-    """Raise for an operator that cannot play a role.
+    """Raise for an operator, or a family of them, that cannot play a role.
 
     Raises:
-        ValueError: naming the operators that can, for the settings that it is a part of.
+        ValueError: naming those that can, for the settings that it is a part of.
     """
     if isinstance(settings, AutoSettings):
+        if settings.family is not None:
+            family_members(settings.family, role)
         return
     operator = _operator(settings)
     if role not in operator.roles:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
 from flax import nnx
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mlip.nn.symmetric_contraction import SymmetricContraction, SymmetricContractionSettings
 from mlip.settings import Settings
@@ -49,6 +49,15 @@ class AutoSettings(Settings):
         None, description="what the operator must compute; null: as the model's default operator"
     )
 
+    @field_validator("family")
+    @classmethod
+    def _is_known(cls, family: str | None) -> str | None:
+        known = {one.family_as(role) for one in OPERATORS.values() for role in one.roles}
+        if family is not None and family not in known:
+            listed = ", ".join(sorted(known))
+            raise ValueError(f"there is no family {family}; expected one of {listed}")
+        return family
+
 
 class Operator(NamedTuple):
     """How an operator is built in each role; `None` for a role it cannot play.
@@ -62,6 +71,7 @@ class Operator(NamedTuple):
         power: (settings, lmax, hidden_lmax, correlation, num_elements, channels, rngs=, dtype=)
             to the many-body product; made of `product` where left out.
         family: what it computes; operators of one family compute the same in different ways.
+        product_family: what it computes as a product, where that is something else.
     """
 
     settings: type[Settings]
@@ -69,6 +79,7 @@ class Operator(NamedTuple):
     convolution: Callable[..., Convolution] | None = None
     power: Callable[..., nnx.Module] | None = None
     family: str = ""
+    product_family: str = ""
 
     @property
     def name(self) -> str:
@@ -80,6 +91,10 @@ class Operator(NamedTuple):
         """The places in a model it can take: `convolution`, `product`."""
         can = {"convolution": self.convolution, "product": self.power or self.product}
         return tuple(role for role, builder in can.items() if builder is not None)
+
+    def family_as(self, role: str) -> str:
+        """What it computes in a role: the name of its family, its own where it has none."""
+        return (role == "product" and self.product_family) or self.family or self.name
 
 
 def _plain(operator: type[NodeProduct]) -> Callable[..., NodeProduct]:
@@ -140,8 +155,15 @@ OPERATORS: dict[str, Operator] = {
             PathSharedSettings,
             product=lambda settings, *degrees: PathShared(*degrees, settings.paths),
             convolution=lambda settings, *degrees: PathSharedConvolution(*degrees, settings.paths),
+            family="path_shared",
         ),
-        Operator(CPSettings, product=cp_product, convolution=cp_convolution),
+        Operator(
+            CPSettings,
+            product=cp_product,
+            convolution=cp_convolution,
+            family="path_shared",
+            product_family="cp",  # powers of path_shared go through pseudo-tensors as well
+        ),
         Operator(
             SO2Settings,
             convolution=lambda settings, l1, l2, l3: SO2Convolution(l1, l2, l3, settings.mmax),
