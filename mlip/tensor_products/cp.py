@@ -126,6 +126,20 @@ def cp_convolution(
     return PointwiseConvolution(product, points)
 
 
+def rank_that_is_exact(settings: CPSettings, *degrees: int) -> str | None:
+    """A sentence where a number of products approximates nothing; else nothing."""
+    if not isinstance(settings.rank, int):
+        return None
+    lmax1, lmax2, output_lmax = degrees
+    exact = cp_factors(lmax1, lmax2, output_lmax, settings.paths, "exact").rank
+    if settings.rank < exact:
+        return None
+    return (
+        f"cp: a rank of {settings.rank} was asked for, but {exact} products are exact for degrees "
+        f"{', '.join(map(str, degrees))}; ask for fewer, or for rank exact"
+    )
+
+
 @cache
 def cp_factors(
     lmax1: int, lmax2: int, output_lmax: int, paths: FusedPaths, rank: Rank

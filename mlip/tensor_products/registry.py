@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
 from flax import nnx
@@ -17,7 +18,7 @@ from mlip.tensor_products.clebsch_gordan import (
     ClebschGordanSparse,
     ClebschGordanSparseSettings,
 )
-from mlip.tensor_products.cp import CPSettings, cp_convolution, cp_product
+from mlip.tensor_products.cp import CPSettings, cp_convolution, cp_product, rank_that_is_exact
 from mlip.tensor_products.edgewise import EdgewiseConvolution, Weighting
 from mlip.tensor_products.gaunt import (
     GauntGrid,
@@ -35,7 +36,7 @@ from mlip.tensor_products.path_shared import (
 )
 from mlip.tensor_products.poisson import GauntPoisson, GauntPoissonSettings
 from mlip.tensor_products.protocol import Convolution, NodeProduct
-from mlip.tensor_products.so2 import SO2Convolution, SO2Settings
+from mlip.tensor_products.so2 import SO2Convolution, SO2Settings, orders_that_are_not_there
 from mlip.tensor_products.sphere import GridTransform, PointTransform, SphereTransform
 from mlip.tensor_products.sphere_power import SpherePower
 from mlip.tensor_products.vector_signal import VectorSignal, VectorSignalSettings
@@ -70,6 +71,9 @@ class Operator(NamedTuple):
         convolution: (settings, input_lmax, harmonics_lmax, output_lmax) to the convolution.
         power: (settings, lmax, hidden_lmax, correlation, num_elements, channels, rngs=, dtype=)
             to the many-body product; made of `product` where left out.
+        power_check: (lmax, hidden_lmax, correlation) that `power` cannot take are refused.
+        without_effect: (settings, three degrees) to a sentence where an option changes nothing.
+        even_twin: an operator that does the same where odd couplings cannot take part.
         family: what it computes; operators of one family compute the same in different ways.
         product_family: what it computes as a product, where that is something else.
     """
@@ -78,6 +82,9 @@ class Operator(NamedTuple):
     product: Callable[..., NodeProduct] | None = None
     convolution: Callable[..., Convolution] | None = None
     power: Callable[..., nnx.Module] | None = None
+    power_check: Callable[..., object] | None = None
+    without_effect: Callable[..., str | None] | None = None
+    even_twin: str = ""
     family: str = ""
     product_family: str = ""
 
@@ -138,6 +145,7 @@ OPERATORS: dict[str, Operator] = {
         Operator(
             SymmetricContractionSettings,
             power=lambda settings, *sizes, **kwargs: SymmetricContraction(*sizes, **kwargs),
+            power_check=SymmetricContraction.check_sizes,
         ),
         Operator(
             ClebschGordanDenseSettings,
@@ -161,12 +169,14 @@ OPERATORS: dict[str, Operator] = {
             CPSettings,
             product=cp_product,
             convolution=cp_convolution,
+            without_effect=rank_that_is_exact,
             family="path_shared",
             product_family="cp",  # powers of path_shared go through pseudo-tensors as well
         ),
         Operator(
             SO2Settings,
             convolution=lambda settings, l1, l2, l3: SO2Convolution(l1, l2, l3, settings.mmax),
+            without_effect=orders_that_are_not_there,
         ),
         Operator(
             GauntFourierSettings,
@@ -179,6 +189,7 @@ OPERATORS: dict[str, Operator] = {
             product=_plain(GauntQuadrature),
             convolution=_gaunt(GauntQuadrature),
             power=_sphere_power(PointTransform),
+            power_check=partial(SpherePower.points, PointTransform),
             family="gaunt",
         ),
         Operator(
@@ -186,9 +197,10 @@ OPERATORS: dict[str, Operator] = {
             product=_plain(GauntGrid),
             convolution=_gaunt(GauntGrid),
             power=_sphere_power(GridTransform),
+            power_check=partial(SpherePower.points, GridTransform),
             family="gaunt",
         ),
-        Operator(GauntPoissonSettings, product=_plain(GauntPoisson)),
+        Operator(GauntPoissonSettings, product=_plain(GauntPoisson), even_twin="gaunt_quadrature"),
         Operator(
             MatrixProductSettings,
             product=_plain(MatrixProduct),
