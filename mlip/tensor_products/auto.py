@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mlip import __version__, runtime
+from mlip import runtime
 from mlip.errors import MlipError
 from mlip.graph import Graph, bare_graph
 from mlip.nn.irreps import dim
@@ -202,7 +203,7 @@ def _choose(
     if len(candidates) == 1:
         return Choice(next(iter(candidates.values())), {}, family, remembered=False)
     device = [jax.devices()[0].device_kind, runtime.num_threads()]
-    memory = _Memory([family, sorted(candidates), key, __version__, jax.__version__, *device])
+    memory = _Memory([family, sorted(candidates), key, _version(), jax.__version__, *device])
     times = memory.read()
     remembered = times is not None
     if times is None:
@@ -225,9 +226,19 @@ def _measure(
     if not programs:
         raise reason
     texts = {name: one.lowered.as_text() for name, one in programs.items()}
-    first = {text: name for name, text in reversed(texts.items())}
+    first: dict[str, str] = {}
+    for name, text in texts.items():
+        first.setdefault(text, name)
     times = _time_in_turn({name: _compiled(programs[name]) for name in first.values()})
     return {name: times[first[text]] for name, text in texts.items()}
+
+
+def _version() -> str:
+    """Of this package: another one may compute the same otherwise."""
+    try:
+        return version("jax-mlip")
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _time_in_turn(programs: Mapping[str, Callable[[], Any]]) -> dict[str, float]:

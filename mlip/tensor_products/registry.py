@@ -161,8 +161,10 @@ OPERATORS: dict[str, Operator] = {
         ),
         Operator(
             PathSharedSettings,
-            product=lambda settings, *degrees: PathShared(*degrees, settings.paths),
-            convolution=lambda settings, *degrees: PathSharedConvolution(*degrees, settings.paths),
+            product=lambda settings, *degrees: PathShared(*degrees, paths=settings.paths),
+            convolution=lambda settings, *degrees: PathSharedConvolution(
+                *degrees, paths=settings.paths
+            ),
             family="path_shared",
         ),
         Operator(
