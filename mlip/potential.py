@@ -244,8 +244,10 @@ class Potential:
             batch_size: structures evaluated at once.
 
         Raises:
-            MlipError: for an element the model does not know.
+            MlipError: for an element the model does not know, or a `batch_size` below one.
         """
+        if batch_size < 1:
+            raise MlipError(f"batch_size={batch_size}: expected at least one structure at once.")
         items = [_as_structure(item, index) for index, item in enumerate(structures)]
         for item in items:
             species_index(item, self.elements)

@@ -108,8 +108,9 @@ class MLIPCalculator(Calculator):
         shortest: the shortest distance between two atoms of the latest structure, Å.
 
     Raises:
-        MlipError: for an element the potential does not know, coinciding atoms, non-finite
-            positions or a cell without volume (when a property is asked for).
+        MlipError: for a negative skin; and, when a property is asked for, for an element the
+            potential does not know, coinciding atoms, non-finite positions or a cell without
+            volume.
     """
 
     implemented_properties = ("energy", "free_energy", "energies", "forces", "stress")

@@ -92,6 +92,17 @@ def test_a_position_that_is_no_number(argon, dimer):
         dimer.get_forces()
 
 
+@pytest.mark.parametrize("skin", [-0.1, np.nan, np.inf])
+def test_a_skin_that_is_none(argon, skin):
+    with pytest.raises(MlipError, match=f"skin={skin}: expected zero or more, .* Å farther"):
+        MLIPCalculator(argon, skin=skin)
+
+
+def test_no_structures_at_once(argon, dimer):
+    with pytest.raises(MlipError, match="batch_size=0: expected at least one structure"):
+        argon.predict([dimer], batch_size=0)
+
+
 def test_no_atoms(argon):
     with pytest.raises(MlipError, match="no atoms"):
         Atoms(calculator=MLIPCalculator(argon)).get_potential_energy()
