@@ -18,7 +18,7 @@ from mlip.simulation.calculator import CompilationRecord, MLIPCalculator
 from mlip.simulation.guard import Guard
 from mlip.simulation.integrators import Ensemble, Integrator
 from mlip.simulation.md_log import HEADER, Drift, fit_drift, log_row, read_log
-from mlip.simulation.progress import CompilationNotes, StepProgress, say
+from mlip.simulation.progress import StepProgress, say
 from mlip.simulation.records import AppendFile, frame_text, prepare_folder
 from mlip.simulation.restart import RestartState, find_restart, fingerprint, save_restart
 from mlip.simulation.velocities import degrees_of_freedom, draw_momenta, temperature_of
@@ -173,7 +173,6 @@ class _Run:
         self.step = self.first = stored.step if stored else 0
         self.calculator = MLIPCalculator(potential, shapes=stored.shapes if stored else ())
         self.atoms.calc = self.calculator
-        self.compilations = CompilationNotes(self.calculator, console)
         if stored:
             self.atoms.set_cell(stored.cell)
             self.atoms.arrays["positions"] = stored.positions.copy()
@@ -246,7 +245,6 @@ class _Run:
 
     def _check(self) -> None:
         self.atoms.get_forces()
-        self.compilations.update()
         self.temperature = temperature_of(self.atoms, self.degrees)
         self.guard.check(self.atoms, self.step, self.temperature)
 

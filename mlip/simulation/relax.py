@@ -16,7 +16,7 @@ from rich.console import Console
 from mlip.errors import MlipError
 from mlip.settings import Settings
 from mlip.simulation.calculator import MLIPCalculator
-from mlip.simulation.progress import CompilationNotes, StepProgress, say
+from mlip.simulation.progress import StepProgress, say
 from mlip.simulation.records import AppendFile, frame_text, prepare_folder, write_atomically
 
 if TYPE_CHECKING:
@@ -119,7 +119,6 @@ def _relax(
     for name in (RELAXED, UNCONVERGED):
         (folder / name).unlink(missing_ok=True)
     atoms.calc = MLIPCalculator(potential)
-    notes = CompilationNotes(atoms.calc, console)
     target: Any = atoms
     if settings.relax_cell:
         target = FrechetCellFilter(atoms, scalar_pressure=settings.pressure * units.GPa)
@@ -131,7 +130,6 @@ def _relax(
         with StepProgress("relax", settings.max_steps, 0, console) as progress:
             for done in optimizer.irun(fmax=settings.fmax, steps=settings.max_steps):
                 converged = bool(done)
-                notes.update()
                 _require_finite(atoms, optimizer.nsteps)
                 log.write(_row(atoms, optimizer.nsteps))
                 trajectory.write(frame_text(atoms, step=optimizer.nsteps))

@@ -77,11 +77,14 @@ def test_evaluate_agrees_with_the_evaluation_after_training(trained, data_folder
     assert (tmp_path / "report.html").is_file()
 
 
-def test_md_and_relax_write_their_folders(trained, data_folder, tmp_path):
+def test_md_and_relax_write_their_folders(trained, data_folder, tmp_path, capsys):
     common = [f"model={trained}/model.mlip", f"structure={data_folder}/start.xyz"]
     md = [f"run.dir={tmp_path}/md", "md.steps=5", "md.temperature=10"]
     assert main(["md", *common, *md]) == 0
     assert (tmp_path / "md" / "trajectory.xyz").is_file()
+    said = capsys.readouterr().out
+    assert said.index("edges (first structure) …") < said.index("… took") < said.index("ps done")
+    assert said.count("first structure") == 1
     code = main(["relax", *common, f"run.dir={tmp_path}/relax", "relax.max_steps=2"])
     written = {path.name for path in (tmp_path / "relax").iterdir()}
     assert ("relaxed.xyz" in written) == (code == 0)

@@ -153,9 +153,9 @@ def test_atoms_that_come_too_close_stop_the_run(argon, dimer, tmp_path, quiet):
 def test_a_potential_that_gives_no_number(argon, dimer, tmp_path, quiet, monkeypatch):
     evaluate, calls = argon.evaluate_graph, []
 
-    def failing(graph):
+    def failing(*arguments):
         calls.append(1)
-        output = evaluate(graph)
+        output = evaluate(*arguments)
         return output._replace(forces=output.forces * (np.nan if len(calls) > 7 else 1.0))
 
     monkeypatch.setattr(argon, "evaluate_graph", failing)

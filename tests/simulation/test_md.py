@@ -32,12 +32,12 @@ def run_killed_at(call: int, monkeypatch, atoms, potential, settings, folder, co
     count = 0
     evaluate = potential.evaluate_graph
 
-    def dying(graph):
+    def dying(*arguments):
         nonlocal count
         count += 1
         if count > call:
             raise Killed
-        return evaluate(graph)
+        return evaluate(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(potential, "evaluate_graph", dying)
@@ -58,8 +58,6 @@ def test_nve_conserves_energy_and_says_so(argon, crystal, tmp_path, console):
     assert result.time == pytest.approx(1.0)
     text = console.file.getvalue()
     assert "nve, 32 atoms, 250 steps of 4 fs, float64 on cpu" in text
-    for record in result.compilations:
-        assert text.count(f"{record}") == 1
     assert f"energy drift {result.drift.slope:+.4f} meV/atom/ps" in text
     assert (tmp_path / "energy_drift.png").read_bytes().startswith(b"\x89PNG")
 
