@@ -68,6 +68,10 @@ class MDSettings(Settings):
             raise ValueError("give the length of the run as time (ps) or as steps, not both")
         if self.max_temperature <= self.temperature:
             raise ValueError("max_temperature must be above temperature")
+        if self.ensemble != "npt":
+            self.require_default(["pressure", "barostat_time"], "only for ensemble=npt")
+        if self.ensemble == "nve":
+            self.require_default(["friction"], "only for ensemble=langevin and npt")
         return self
 
     @property

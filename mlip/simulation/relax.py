@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from ase import units
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
-from pydantic import Field
+from pydantic import Field, model_validator
 from rich.console import Console
 
 from mlip.errors import MlipError
@@ -45,6 +45,12 @@ class RelaxSettings(Settings):
     max_steps: int = Field(500, ge=0, description="give up after this many steps")
     relax_cell: bool = Field(False, description="relax the cell as well")
     pressure: float = Field(0.0, description="on the relaxing cell, GPa")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.relax_cell:
+            self.require_default(["pressure"], "it acts on the cell, only for relax_cell=true")
+        return self
 
 
 class RelaxResult(NamedTuple):
