@@ -291,6 +291,12 @@ class _Run:
             f"{settings.timestep:g} fs, {potential.precision} on {jax.default_backend()}"
         )
         say(self.console, text + ("" if self.is_new else f", continuing from step {self.step}"))
+        if self.is_new and not settings.init_velocities:
+            temperature = temperature_of(self.atoms, self.degrees)
+            start = f"with the structure's own velocities, at {temperature:.0f} K"
+            if temperature == 0.0:
+                start = "without velocities, as the structure has none"
+            say(self.console, f"init_velocities=false: starting {start}")
 
     def _conclude(self, result: MDResult) -> None:
         done = self.step - self.first

@@ -205,8 +205,16 @@ def test_own_velocities_are_kept(argon, cluster, tmp_path, console):
     cluster.set_velocities(np.tile([0.01, 0.0, 0.0], (32, 1)))
     settings = variant(NVE, init_velocities=False, steps=10)
     atoms = run_md(cluster, argon, settings, tmp_path, console=console).atoms
+    assert "starting with the structure's own velocities, at " in console.file.getvalue()
     moved = atoms.get_center_of_mass() - cluster.get_center_of_mass()
     np.testing.assert_allclose(moved, [0.01 * 10 * 4.0 * units.fs, 0, 0], atol=1e-9)
+
+
+def test_a_start_at_rest_is_said(argon, cluster, tmp_path, console):
+    settings = variant(NVE, init_velocities=False, steps=0)
+    run_md(cluster, argon, settings, tmp_path, console=console)
+    said = console.file.getvalue()
+    assert "init_velocities=false: starting without velocities, as the structure has none" in said
 
 
 def test_ensembles_refuse_what_they_cannot_do(argon, cluster, crystal, tmp_path, console):
