@@ -59,6 +59,7 @@ def _run(arguments: Arguments) -> int:
     from importlib import import_module
 
     from mlip.cli.compose import compose
+    from mlip.cli.console import show_log
     from mlip.cli.run_folder import open_run_folder
     from mlip.cli.schema import SCHEMAS, CommandConfig
     from mlip.cli.validate import validate
@@ -75,6 +76,7 @@ def _run(arguments: Arguments) -> int:
 
         print(to_yaml(settings), end="")
         return 0
+    show_log()
     verb = import_module(f"mlip.cli.{arguments.verb.module}")
     if not isinstance(settings, CommandConfig):
         return int(verb.run(settings) or 0)

@@ -119,6 +119,11 @@ class EvaluateConfig(CommandConfig):
             raise ValueError(
                 "give either data=FILE.xyz or dataset=NAME, the structures to compare with"
             )
+        if self.dataset is not None and self.keys != LabelKeys():
+            raise ValueError(
+                "keys name the labels in data=FILE.xyz and would have no effect on "
+                "dataset=NAME; give them as dataset.keys"
+            )
         return self
 
 

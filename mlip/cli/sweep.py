@@ -56,6 +56,7 @@ def sweep(arguments: Arguments) -> int:
 
 def _combinations(items: Sequence[str]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Each combination as (swept overrides, all overrides)."""
+    # Hydra has no public way to spell out a sweep: its sweeper is a plugin that also launches.
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     parsed = [parse_override(item) for item in items]

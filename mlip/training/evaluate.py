@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,6 @@ def evaluate_subsets(
     potential: Potential,
     subsets: Mapping[str, Sequence[Structure]],
     batch_size: int = 16,
-    done: Callable[[str], None] = lambda name: None,
 ) -> Evaluation:
     """Predict every structure and compare with its labels, in float64.
 
@@ -68,7 +67,6 @@ def evaluate_subsets(
         potential: what to evaluate.
         subsets: labelled structures by the name of their subset.
         batch_size: structures evaluated at once.
-        done: called with the name of each finished subset.
 
     Raises:
         MlipError: for an empty subset, an unknown element, or a prediction that is not finite.
@@ -88,7 +86,6 @@ def evaluate_subsets(
         values = _collect(structures, predictions, potential.e0)
         summary[name] = _errors(values)
         arrays |= {f"{name}/{key}": value for key, value in values.items()}
-        done(name)
     return Evaluation(summary, arrays)
 
 
