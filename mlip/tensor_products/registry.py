@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 from flax import nnx
 from pydantic import Field, field_validator
 
+from mlip.nn.powers import check_power
 from mlip.nn.symmetric_contraction import SymmetricContraction, SymmetricContractionSettings
 from mlip.settings import Settings
 from mlip.tensor_products.channelwise import ChannelwiseConvolution, ChannelwiseSettings
@@ -145,7 +146,7 @@ OPERATORS: dict[str, Operator] = {
         Operator(
             SymmetricContractionSettings,
             power=lambda settings, *sizes, **kwargs: SymmetricContraction(*sizes, **kwargs),
-            power_check=SymmetricContraction.check_sizes,
+            power_check=check_power,
         ),
         Operator(
             ClebschGordanDenseSettings,
@@ -161,9 +162,9 @@ OPERATORS: dict[str, Operator] = {
         ),
         Operator(
             PathSharedSettings,
-            product=lambda settings, *degrees: PathShared(*degrees, paths=settings.paths),
-            convolution=lambda settings, *degrees: PathSharedConvolution(
-                *degrees, paths=settings.paths
+            product=lambda settings, l1, l2, l3: PathShared(l1, l2, l3, settings.paths),
+            convolution=lambda settings, l1, l2, l3: PathSharedConvolution(
+                l1, l2, l3, settings.paths
             ),
             family="path_shared",
         ),
