@@ -163,7 +163,7 @@ def test_unknown_family():
             ["tensor_product@model.convolution=cp", "model.convolution.rank=100"],
             ["a rank of 100", "products are exact", "ask for fewer, or for rank exact"],
         ),
-        (["tensor_product@model.convolution=cp", "model.convolution.rank=20"], []),
+        (["tensor_product@model.convolution=cp", "model.convolution.rank=4"], []),
         (["tensor_product@model.convolution=cp_paper"], []),
         (
             ["tensor_product@model.product=gaunt_poisson", "model.correlation=2"],
