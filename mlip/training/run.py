@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -97,12 +97,10 @@ class Run:
 
     def train(self) -> None:
         """Go on until a limit or a signal."""
-        with closing(self._stream()) as batches:
+        stream = self._train_batches.stream(self._book.epoch, self._book.batch)
+        with closing(stream) as batches:
             while not self._over():
-                start = time.monotonic()
-                batch, ends_epoch = next(batches)
-                self._recorder.waited(time.monotonic() - start)
-                self._train_step(batch, ends_epoch)
+                self._train_step(*self._next(batches))
 
     def result(self) -> FitResult:
         """What has come of it, when the last checkpoint is on disk."""
@@ -117,6 +115,7 @@ class Run:
         use_best = self._trainer.keep == "best" and bool(self._best)
         weights = self._best if use_best else jax.device_get(self._state.ema)
         params = {name: jnp.array(value) for name, value in weights.items()}
+        history = self._recorder.log.rows()
         return FitResult(
             model=self._split.merge(params, self._split.constants),
             step=book.step,
@@ -124,9 +123,10 @@ class Run:
             stopped_by=self._plan.stop_reason(book) or "",
             best_step=book.best_step if book.best_loss is not None else None,
             best_loss=book.best_loss,
-            history=self._recorder.log.rows(),
+            history=history,
             timing=self._recorder.timing(),
             compilations=self._recorder.compilations,
+            skipped_records=sum(row.get("skipped", 0) for row in history),
         )
 
     def close(self) -> None:
@@ -136,15 +136,21 @@ class Run:
 
     # --- steps
 
-    def _stream(self) -> Generator[tuple[TrainingBatch, bool], None, None]:
-        """Batches from the current position on, each with whether it ends its epoch."""
-        while True:
-            batches = self._train_batches.epoch(self._book.epoch, self._book.batch)
-            batch = next(batches)
-            for following in batches:
-                yield batch, False
-                batch = following
-            yield batch, True
+    def _next(self, batches: Iterator[tuple[TrainingBatch, bool]]) -> tuple[TrainingBatch, bool]:
+        """The next batch; when the data fail, all steps so far are saved."""
+        start = time.monotonic()
+        try:
+            batch, ends_epoch = next(batches)
+        except MlipError:
+            self._read_metrics(leave=0)
+            if self._book.step > 0:
+                self._save()
+                self._checkpoints.wait()
+            raise
+        self._recorder.waited(time.monotonic() - start)
+        if batch.skipped:
+            self._recorder.skipped(batch.skipped, self._book)
+        return batch, ends_epoch
 
     def _train_step(self, batch: TrainingBatch, ends_epoch: bool) -> None:
         """Dispatch a step; then read the metrics of the one before, while this one runs."""
