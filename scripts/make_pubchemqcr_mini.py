@@ -62,10 +62,7 @@ SHARDS = {
         Molecule(887, "CH3OH", hf=False, first="firefly"),
         Molecule(1049, "C5H5N", hf=False, first="smash"),
         Molecule(1068, "CH3SCH3", hf=True, first="firefly"),
-        Molecule(1146, "C3H9N", hf=False, first="smash"),
-        Molecule(3776, "C2H6CHOH", hf=False, first="firefly"),
         Molecule(6329, "H3CNH2", hf=True, first="smash"),
-        Molecule(6334, "C3H8", hf=False, first="firefly"),
     ),
     "Data02.lmdb": (
         Molecule(6337, "CH3CH2Cl", hf=False, first="smash"),
@@ -74,18 +71,13 @@ SHARDS = {
         Molecule(6345, "H2CF2", hf=False, first="firefly"),
         Molecule(6354, "CH2OCH2", hf=False, first="smash"),
         Molecule(6375, "CH3NO2", hf=False, first="smash"),
-        Molecule(7845, "butadiene", hf=False, first="firefly"),
         Molecule(7860, "OCHCHO", hf=False, first="firefly"),
-        Molecule(8027, "C4H4NH", hf=True, first="firefly"),
-        Molecule(8030, "C4H4S", hf=False, first="firefly"),
     ),
     "Data03.lmdb": (  # the test set
         Molecule(6339, "H2CCHF", hf=False, first="smash"),
         Molecule(6343, "CH3CH2SH", hf=True, first="smash"),
         Molecule(6367, "CH3COCl", hf=True, first=None),
         Molecule(7855, "H2CCHCN", hf=True, first="firefly"),
-        Molecule(7865, "HCOOCH3", hf=False, first="smash"),
-        Molecule(8029, "C4H4O", hf=False, first="firefly"),
     ),
 }
 
