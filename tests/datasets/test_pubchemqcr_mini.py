@@ -59,7 +59,7 @@ def test_counts_are_those_of_the_readme(folder, shards, table):
 
 def test_no_molecule_is_in_two_shards(shards):
     keys = [key for records in shards.values() for key in records]
-    assert len(keys) == len(set(keys)) == 32
+    assert len(keys) == len(set(keys)) == 24
     assert all(len(key) == 9 and key.isdigit() for key in keys)
 
 
