@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copyfile
 
 import lmdb
 import pytest
 
 
 @pytest.fixture(scope="session")
-def entries():
-    """All (key, value) pairs of an LMDB."""
+def entries(tmp_path_factory):
+    """All (key, value) pairs of an LMDB; of a copy, as the package may have the file open."""
 
     def read(path: Path) -> Iterator[tuple[bytes, bytes]]:
         options = {"subdir": False, "readonly": True, "lock": False}
-        with lmdb.open(str(path), **options) as environment, environment.begin() as transaction:
+        copy = copyfile(path, tmp_path_factory.mktemp("copy") / path.name)
+        with lmdb.open(str(copy), **options) as environment, environment.begin() as transaction:
             yield from ((bytes(key), bytes(value)) for key, value in transaction.cursor())
 
     return read
