@@ -1,7 +1,7 @@
 """Train the toy in a process of its own: `train_toy.py RUN_DIR [STEP [WORKERS]]`.
 
-Unless STEP is 0 or missing it saves after every step, and is killed at STEP. With WORKERS its data are
-streamed by so many worker processes. Prints a digest of the final weights.
+With STEP, unless it is 0, it saves after every step, and is killed at STEP. With WORKERS its data
+are streamed by so many worker processes. Prints a digest of the final weights.
 """
 
 import hashlib
