@@ -17,7 +17,7 @@ from pydantic import (
 
 from mlip.benchmark.grid import BenchmarkGrid
 from mlip.cli.resolvers import label
-from mlip.data.dataset import DatasetSettings
+from mlip.data.dataset_settings import DatasetSettings
 from mlip.data.sources.labels import LabelKeys
 from mlip.models import MODEL_CONFIGS
 from mlip.runtime import Precision

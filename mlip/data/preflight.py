@@ -79,6 +79,8 @@ class _Findings:
 def preflight(dataset: Dataset, cutoff: float) -> PreflightReport:
     """Check labels, energies, net forces, geometry and duplicates of all subsets.
 
+    Of subsets that are streamed, the sample is checked.
+
     Args:
         dataset: as loaded.
         cutoff: of the model, Å.
@@ -90,13 +92,14 @@ def preflight(dataset: Dataset, cutoff: float) -> PreflightReport:
     findings = _Findings()
     findings.facts += dataset.notes
     limits = dataset.settings.preflight
-    for name, structures in dataset.subsets.items():
+    for name in dataset.subsets:
+        structures = dataset.sample(name)
         _check_labels(findings, name, structures)
         _check_elements(findings, name, structures, dataset.elements)
         _check_net_forces(findings, name, structures, limits.max_net_force)
         _check_neighbors(findings, name, structures, cutoff)
     _check_energies(findings, dataset, limits.max_energy_per_atom)
-    _check_outliers(findings, dataset.train)
+    _check_outliers(findings, dataset.sample("train"))
     _check_duplicates(findings, dataset)
     if findings.fatal:
         raise MlipError(
@@ -193,7 +196,7 @@ def _check_neighbors(
 
 
 def _check_energies(findings: _Findings, dataset: Dataset, limit: float) -> None:
-    labelled = [s for s in dataset.train if s.energy is not None]
+    labelled = [s for s in dataset.sample("train") if s.energy is not None]
     if not labelled:
         return
     if _looks_like_hartree(labelled):
@@ -273,11 +276,13 @@ def _check_outliers(findings: _Findings, structures: list[Structure]) -> None:
 
 
 def _check_duplicates(findings: _Findings, dataset: Dataset) -> None:
+    from mlip.data.frames import Frames
+
     seen: dict[bytes, tuple[str, Structure]] = {}
     for name in ("train", "valid", *dataset.tests):
         repeated: list[Structure] = []
         shared: list[tuple[Structure, str]] = []
-        for structure in dataset.subsets[name]:
+        for structure in dataset.sample(name):
             key = structure_key(structure)
             if key not in seen:
                 seen[key] = (name, structure)
@@ -289,7 +294,13 @@ def _check_duplicates(findings: _Findings, dataset: Dataset) -> None:
             findings.warnings.append(f"{name}: duplicates within the subset: {_names(repeated)}")
         if shared:
             pairs = ", ".join(f"{s.identifier} = {other}" for s, other in shared[:NAMED])
-            findings.fatal.append(
+            found = (
                 f"{len(shared)} structures of {name} also stand in the training or validation "
-                f"data ({pairs}); remove them, or set exclude_duplicates_of_train for the subset"
+                f"data ({pairs})"
             )
+            if isinstance(dataset.train, Frames):
+                findings.warnings.append(f"{found}; dataset.split_by=trajectory keeps such apart")
+            else:
+                findings.fatal.append(
+                    f"{found}; remove them, or set exclude_duplicates_of_train for the subset"
+                )
