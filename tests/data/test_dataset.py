@@ -267,9 +267,7 @@ def test_energies_that_count_from_different_zeros_are_refused(waters_file, tmp_p
     write(tmp_path / "more.xyz", [make_water(seed) for seed in range(20, 25)])
     adsorption = {"file": "more.xyz", "source": {"energy_reference": "referenced"}}
     parts = {"a": "waters.xyz", "b": adsorption}
-    with pytest.raises(
-        MlipError, match=r"waters\.xyz has total energies, more\.xyz has ref"
-    ):
+    with pytest.raises(MlipError, match=r"waters\.xyz has total energies, more\.xyz has ref"):
         load_dataset(settings(waters_file, train=parts))
     assert len(load_dataset(settings(waters_file, train=parts, mix_energies=True)).train) == 14
 
