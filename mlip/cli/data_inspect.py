@@ -15,19 +15,14 @@ if TYPE_CHECKING:
 
 def run(settings: DataInspectConfig) -> None:
     """Read, check, print and write the page."""
-    from mlip.reporting.data_report import (
-        COLUMNS,
-        reading_note,
-        subset_rows,
-        write_data_report,
-    )
+    from mlip.reporting.data_report import reading_note, summary_rows, write_data_report
 
     inspection = _inspect(settings)
     run_dir = settings.run.dir
     write_config(run_dir, settings)
     page = write_data_report(run_dir, settings.run.name, inspection)
-    header = ["", *(f"{title}\n{unit}" if unit else title for title, unit in COLUMNS)]
-    console().print(text_table(reading_note(inspection), header, subset_rows(inspection)))
+    console().print(reading_note(inspection), markup=False)
+    console().print(text_table("", ["", *inspection.subsets], summary_rows(inspection)))
     if inspection.e0 is not None:
         console().print(inspection.e0.table(), markup=False)
     found = inspection.findings

@@ -232,7 +232,7 @@ def _begin(environment: lmdb.Environment, partial: Path, about: dict[str, Any]) 
             transaction.put(PROGRESS, json.dumps(Progress().to_json()).encode())
             return Progress()
         require_same(partial, json.loads(found), about)
-        return Progress.from_json(json.loads(transaction.get(PROGRESS)))
+        return Progress.from_json(json.loads(transaction.get(PROGRESS) or b"{}"))
 
 
 @contextmanager

@@ -14,39 +14,38 @@ from mlip.reporting import html
 from mlip.reporting.data_figures import plot_distributions, plot_elements, plot_stress
 from mlip.reporting.tables import NOT_KNOWN, format_number
 
-COLUMNS = (
-    ("records", ""), ("looked at", ""), ("unusable", ""), ("atoms", "each"), ("elements", ""),
-    ("energy", "labelled"), ("forces", "labelled"), ("stress", "labelled"),
-    ("E − ΣE0", "eV/atom"), ("force component", "RMS, eV/Å"), ("largest", "eV/Å"),
+QUANTITIES = (
+    "records", "looked at", "of them unusable", "atoms in a structure", "elements",
+    "labelled: energy", "labelled: forces", "labelled: stress", "E − ΣE0, eV/atom",
+    "RMS force component, eV/Å", "largest, eV/Å",
 )  # fmt: skip
 
 
-def subset_rows(inspection: Inspection) -> list[list[str]]:
-    """One row for each subset, its name and the cells of `COLUMNS`."""
-    rows = []
-    for name, subset in inspection.subsets.items():
-        sizes = [len(s) for s in subset.structures]
-        forces = _all(subset, lambda s: None if s.forces is None else s.forces.ravel())
-        deviations = _deviations(inspection, subset)
-        labelled = [
-            sum(getattr(s, label) is not None for s in subset.structures)
-            for label in ("energy", "forces", "stress")
-        ]
-        rows.append(
-            [
-                name,
-                format_number(subset.records),
-                format_number(len(subset.structures) + len(subset.faults)),
-                format_number(len(subset.faults)),
-                f"{min(sizes)}–{max(sizes)}",
-                _symbols(subset),
-                *map(format_number, labelled),
-                _mean_and_spread(deviations),
-                format_number(float(np.sqrt(np.mean(forces**2))) if forces.size else None),
-                format_number(float(np.abs(forces).max()) if forces.size else None),
-            ]
-        )
-    return rows
+def summary_rows(inspection: Inspection) -> list[list[str]]:
+    """One row for each quantity: its name, and what it is in each subset."""
+    columns = [_summary(inspection, subset) for subset in inspection.subsets.values()]
+    return [list(row) for row in zip(QUANTITIES, *columns, strict=True)]
+
+
+def _summary(inspection: Inspection, subset: Inspected) -> list[str]:
+    """The cells of a subset, in the order of `QUANTITIES`."""
+    sizes = [len(s) for s in subset.structures]
+    forces = _all(subset, lambda s: None if s.forces is None else s.forces.ravel())
+    labelled = [
+        sum(getattr(s, label) is not None for s in subset.structures)
+        for label in ("energy", "forces", "stress")
+    ]
+    return [
+        format_number(subset.records),
+        format_number(len(subset.structures) + len(subset.faults)),
+        format_number(len(subset.faults)),
+        f"{min(sizes)}–{max(sizes)}",
+        _symbols(subset),
+        *map(format_number, labelled),
+        _mean_and_spread(_deviations(inspection, subset)),
+        format_number(float(np.sqrt(np.mean(forces**2))) if forces.size else None),
+        format_number(float(np.abs(forces).max()) if forces.size else None),
+    ]
 
 
 def reading_note(inspection: Inspection) -> str:
@@ -78,9 +77,10 @@ def write_data_report(folder: Path, title: str, inspection: Inspection) -> Path:
     """
     figures = folder / "figures"
     found = inspection.findings
+    header = [("", ""), *((name, "") for name in inspection.subsets)]
     sections = [
         ("Findings", _findings(found.fatal, found.warnings, found.facts)),
-        ("Subsets", [html.table("", [("subset", ""), *COLUMNS], subset_rows(inspection))]),
+        ("Subsets", [html.table("", header, summary_rows(inspection))]),
         ("Distributions", _distributions(inspection, figures)),
         ("Elements", _elements(inspection, figures)),
         ("Stress", _stress(inspection, figures)),

@@ -20,8 +20,9 @@ def test_files_are_described_on_the_terminal_and_on_a_page(data_folder, tmp_path
     files = f"data={{first: {data_folder}/train.xyz, second: {data_folder}/test.xyz}}"
     inspect(tmp_path, files)
     printed = " ".join(capsys.readouterr().out.split())
-    for expected in ("All records were read.", "first 16 16 0", "second 6 6 0", "H O",
-                     "E0 from least squares", "RMS force component"):  # fmt: skip
+    rows = ("first second", "records 16 6", "looked at 16 6", "elements H O H O")
+    others = ("All records were read.", "E0 from least squares", "RMS force component")
+    for expected in (*rows, *others):
         assert expected in printed
     page = (tmp_path / "inspection.html").read_text()
     assert page.count("data:image/png") == 2

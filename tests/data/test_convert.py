@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import lmdb
 import numpy as np
 import pytest
 
@@ -10,6 +9,7 @@ from mlip.cli.main import main
 from mlip.data.convert import convert
 from mlip.data.files import Files
 from mlip.data.sources.labels import LabelKeys
+from mlip.data.sources.lmdb_file import LmdbFile
 from mlip.data.sources.registry import SourceSettings, open_source
 from mlip.errors import MlipError
 from tests.data.sources.test_prepared import BARE, FULL, assert_same, prepared
@@ -59,8 +59,7 @@ def test_many_rows_are_written_in_several_transactions(tmp_path):
     no_forces = SourceSettings(keys=LabelKeys(forces=None))
     source = open_source(tmp_path / "out.aselmdb", no_forces)
     assert [s.energy for s in source] == [-float(n) for n in range(1, 1203)]
-    with lmdb.open(str(tmp_path / "out.aselmdb"), subdir=False, lock=False) as environment:
-        assert environment.stat()["entries"] == 1203
+    assert LmdbFile(tmp_path / "out.aselmdb").entries == 1203
 
 
 def test_command(tmp_path, capsys):

@@ -58,7 +58,7 @@ class PreparedSource(Source):
     ) -> None:
         self.path = path
         keys = keys or LabelKeys()
-        self._dropped = {
+        self._dropped: dict[str, Any] = {
             label: None for label in ("energy", "forces", "stress") if getattr(keys, label) is None
         }
         self.about = read_json(LmdbFile(path), ABOUT)
