@@ -211,7 +211,11 @@ def main() -> None:
             print(f"{path}: {frames} frames in {time.perf_counter() - start:.0f} s", flush=True)
         arguments = [word for word in sys.argv[1:] if word not in map(str, options.frames)]
         command = [sys.executable, __file__, str(frames), "--one", *arguments]
-        output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}  # as `mlip` does
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, text=True, check=True, env=environment
+        )
+        output = done.stdout
         print(output, flush=True)
         found = json.loads(output.splitlines()[-1])
         lines.append(

@@ -174,6 +174,7 @@ def _from_file(elements: Sequence[int], path: Path) -> tuple[dict[int, float], s
         raise MlipError(f"dataset.e0={path}: no meaningful energy for {_symbols(missing)}.")
     # Those of other elements serve frames that the training sample of a stream does not show.
     sound = (np.abs(energies) < LARGEST) & (energies != 0)
+    sound[:1] = False  # there is no element 0
     known = sorted({*elements, *np.flatnonzero(sound).tolist()})
     return {z: float(energies[z]) for z in known}, f"linear references in {path.name}"
 

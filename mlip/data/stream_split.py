@@ -81,9 +81,9 @@ def _by_group(part: Part, fraction: float, seed: int, unit: str) -> tuple[Part, 
 
 
 def _group(part: Part, record: int, unit: str) -> str:
-    if unit == "trajectory":
-        return part.source.trajectory(record)
     try:
+        if unit == "trajectory":
+            return part.source.trajectory(record)
         return composition(part.source[record].numbers)
     except BadRecordError:
         return ""  # whoever reads it decides what becomes of it

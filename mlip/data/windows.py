@@ -20,10 +20,7 @@ from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
 BATCHES_PER_WINDOW = 32
-ORDER_KEY, PACKING_KEY = (
-    1,
-    2,
-)  # so that the order of an epoch and the packing have nothing in common
+ORDER_KEY, PACKING_KEY = 1, 2  # the order of an epoch and the packing have nothing in common
 
 
 class Job(NamedTuple):
@@ -81,6 +78,15 @@ class _Window(NamedTuple):
     neighbors: list[NeighborList]
     positions: np.ndarray
     faults: list[str]
+
+    def take(self, places: np.ndarray) -> _Window:
+        """The window with the structures at some places of this one; others are passed over."""
+        inside = places[places < len(self.structures)]
+        return self._replace(
+            structures=[self.structures[place] for place in inside],
+            neighbors=[self.neighbors[place] for place in inside],
+            positions=self.positions[inside],
+        )
 
 
 @dataclass(frozen=True)
@@ -172,9 +178,30 @@ class Windows:
         return (self.seed, epoch) if self.shuffle else (self.seed, 0)
 
     def _load(self, job: Job) -> _Window:
+        """The frames of a window that can be used; at least one for each of its batches.
+
+        The last window may be so short that none of it is usable: then frames of the one before
+        serve.
+        """
+        window = self._read(job)
+        needed, faults = self.batches_in(job.window), window.faults
+        if not window.structures and job.window > 0:
+            window = self._read(job._replace(window=job.window - 1)).take(np.arange(needed))
+        if not window.structures:
+            raise MlipError(
+                f"all {len(faults)} records of a window of the data are unusable, beginning with "
+                f"{faults[0] if faults else 'isolated atoms'}; check the files."
+            )
+        count = len(window.structures)
+        if count < needed:  # some serve twice
+            window = window.take(np.resize(np.arange(count), needed))
+        return window._replace(faults=faults)
+
+    def _read(self, job: Job) -> _Window:
         """Read the frames of a window; those that cannot be used are left out."""
         read = self.frames.read(self.positions(job), job.epoch if self.shuffle else 0)
-        faults, neighbors, usable = list(read.faults), [], []
+        faults, neighbors = list(read.faults), []
+        usable: list[int] = []
         for index, structure in enumerate(read.structures):
             self._require_elements(structure)
             try:
@@ -184,20 +211,8 @@ class Windows:
                 name = structure.identifier
                 fault = str(error).removeprefix(f"{name}: ")
                 faults.append(self.frames.fault(BadRecordError(name, fault)))
-        if not usable:
-            raise MlipError(
-                f"all {len(faults)} records of a window of the data are unusable, beginning with "
-                f"{faults[0] if faults else 'isolated atoms'}; check the files."
-            )
-        # Too few are left for one in each batch: some serve twice.
-        places = np.resize(np.arange(len(usable)), max(len(usable), self.batches_in(job.window)))
-        chosen = np.array(usable)[places]
-        return _Window(
-            [read.structures[index] for index in chosen],
-            [neighbors[place] for place in places],
-            read.positions[chosen],
-            faults,
-        )
+        structures = [read.structures[index] for index in usable]
+        return _Window(structures, neighbors, read.positions[usable], faults)
 
     def _require_elements(self, structure: Structure) -> None:
         try:

@@ -58,15 +58,19 @@ def main() -> None:
 
 def _send(ready: queue.Queue[Any], output: IO[bytes]) -> None:
     """Write what is ready; end the process after the last item, or when nobody reads."""
+    code = 0
     try:
         while (item := ready.get()) is not None:
             pickle.dump(item, output, protocol=pickle.HIGHEST_PROTOCOL)
             output.flush()
         output.close()
-    except OSError:
+    except BrokenPipeError:
         pass
+    except BaseException:
+        traceback.print_exc()
+        code = 1
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,8 @@ def evaluate_subsets(
         mask_fixed: leave out the forces of atoms that a constraint holds in place.
 
     Raises:
-        MlipError: for an empty subset, an unknown element, or a prediction that is not finite.
+        MlipError: for a subset without a usable structure, an unknown element, or a prediction
+            that is not finite.
     """
     summary: dict[str, Errors] = {}
     arrays: dict[str, np.ndarray] = {}
@@ -90,13 +91,17 @@ def evaluate_subsets(
             raise MlipError(f"the subset {name!r} has no structures; correct dataset.tests.{name}.")
         errors, kept, skipped = _ErrorSums(), [], 0
         for chunk, faults in _chunks(structures):
+            skipped += len(faults)
+            if not chunk:
+                continue
             values = _collect(chunk, _predict(potential, chunk, batch_size), potential.e0)
             if mask_fixed:
                 values["forces_reference"][_fixed(chunk)] = np.nan
             if errors.num_structures < KEPT:
                 kept.append(values)
             errors.add(values)
-            skipped += len(faults)
+        if not kept:
+            raise MlipError(f"none of the {skipped} records of the subset {name!r} can be used.")
         summary[name] = errors.summary() | ({"skipped_records": skipped} if skipped else {})
         arrays |= {f"{name}/{key}": value for key, value in _joined(kept).items()}
         done(name)
@@ -107,8 +112,7 @@ def _chunks(structures: Sequence[Structure]) -> Iterator[tuple[Sequence[Structur
     """The structures in pieces that fit into memory, and the faults of those left out."""
     if isinstance(structures, Frames):
         for read in structures.chunks(CHUNK):
-            if read.structures:
-                yield read.structures, read.faults
+            yield read.structures, read.faults
     else:
         yield structures, []
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from mlip.training.state import Bookkeeping, SplitModel, from_host, initial_stat
 from mlip.training.step import StepMetrics, Steps
 
 _BEST = "best."
+Item = TypeVar("Item")
 
 
 class _Pending(NamedTuple):
@@ -98,7 +99,8 @@ class Run:
     def train(self) -> None:
         """Go on until a limit or a signal."""
         stream = self._train_batches.stream(self._book.epoch, self._book.batch)
-        with closing(stream) as batches:
+        with closing(stream):
+            batches = self._guarded(stream)
             while not self._over():
                 self._train_step(*self._next(batches))
 
@@ -137,20 +139,28 @@ class Run:
     # --- steps
 
     def _next(self, batches: Iterator[tuple[TrainingBatch, bool]]) -> tuple[TrainingBatch, bool]:
-        """The next batch; when the data fail, all steps so far are saved."""
+        """The next batch; the time until it is there is noted."""
         start = time.monotonic()
-        try:
-            batch, ends_epoch = next(batches)
-        except MlipError:
-            self._read_metrics(leave=0)
-            if self._book.step > 0:
-                self._save()
-                self._checkpoints.wait()
-            raise
+        batch, ends_epoch = next(batches)
         self._recorder.waited(time.monotonic() - start)
         if batch.skipped:
             self._recorder.skipped(batch.skipped, self._book)
         return batch, ends_epoch
+
+    def _guarded(self, batches: Iterator[Item]) -> Iterator[Item]:
+        """The same batches; when the data fail, all steps so far are saved."""
+        while True:
+            try:
+                item = next(batches)
+            except StopIteration:
+                return
+            except Exception:
+                self._read_metrics(leave=0)
+                if self._book.step > 0:
+                    self._save()
+                    self._checkpoints.wait()
+                raise
+            yield item
 
     def _train_step(self, batch: TrainingBatch, ends_epoch: bool) -> None:
         """Dispatch a step; then read the metrics of the one before, while this one runs."""
@@ -205,7 +215,7 @@ class Run:
         start, compiled = time.monotonic(), recorder.compile_seconds
         if self._valid_batches is not None:
             errors = RunningErrors()
-            for batch in self._valid_batches.epoch(0):
+            for batch in self._guarded(self._valid_batches.epoch(0)):
                 if self._watch.requested is not None:
                     return
                 metrics = jax.device_get(

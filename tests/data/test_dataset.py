@@ -235,7 +235,8 @@ def test_isolated_atoms_at_the_beginning_of_a_stream_are_found(waters_file):
 
 def test_a_stream_is_chosen_by_the_number_of_frames(waters_file, monkeypatch):
     monkeypatch.setattr("mlip.data.dataset_settings.STREAM_ABOVE", 10)
-    dataset = load_dataset(settings(waters_file))
+    e0 = {"H": -13.0, "O": -2040.0}
+    dataset = load_dataset(settings(waters_file, train="waters.xyz@2:", e0=e0))
     assert isinstance(dataset.train, Frames)
     assert isinstance(dataset.valid, list)  # small enough for memory
     assert len(dataset.valid) == 3

@@ -42,6 +42,17 @@ def test_trajectories_and_compositions_stay_together():
         assert 5 <= len(records(valid)) <= 90
 
 
+def test_damaged_records_do_not_stop_a_split():
+    class Unnamed(MadeUp):
+        def trajectory(self, index):
+            return self[index].identifier
+
+    part = Part(Unnamed(40, bad=(3, 20)), range(40))
+    for unit in ("trajectory", "composition"):
+        train, valid = split_parts([part], 10, 0, unit)
+        assert len(records(train)) + len(records(valid)) == 40
+
+
 def test_a_group_is_held_out_by_its_name_alone():
     held_out = [is_held_out(f"random{number}", 0.2, 7) for number in range(2000)]
     assert sum(held_out) == pytest.approx(400, abs=80)

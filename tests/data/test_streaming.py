@@ -108,6 +108,27 @@ def test_a_batch_is_never_empty():
     assert len({name for batch in found for name in batch.identifiers}) == 37
 
 
+def test_a_last_window_without_a_usable_frame_borrows_from_the_one_before():
+    size = 32 * BATCH + 1
+    whole = Frames([Part(MadeUp(size), range(size))])
+    (alone,) = list(make(whole).epoch(0))[-1].indices.tolist()
+    frames = Frames([Part(MadeUp(size, bad=(alone,)), range(size))], skip_bad=True)
+    *others, last = make(frames).epoch(0)
+    assert len(others) == 32
+    assert [len(last.indices), len(last.skipped)] == [1, 1]
+    assert last.skipped[0].startswith(f"made_up#{alone}: ")
+    assert set(last.identifiers) < {name for batch in others for name in batch.identifiers}
+
+
+def test_a_window_of_damaged_records_is_an_error():
+    frames = Frames([Part(MadeUp(20, bad=tuple(range(20))), range(20))], skip_bad=True)
+    batches = StreamedBatches(
+        frames, list(MadeUp(20)), cutoff=3.0, elements=ELEMENTS, e0=E0, batch_size=4, workers=0
+    )
+    with pytest.raises(MlipError, match="all 20 records of a window of the data are unusable"):
+        next(batches.epoch(0))
+
+
 def test_atoms_on_one_spot_make_a_record_unusable(frames):
     class Collapsed(MadeUp):
         def __getitem__(self, index):

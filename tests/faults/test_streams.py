@@ -81,6 +81,15 @@ def test_a_damaged_record_stops_the_run_with_all_steps_saved(tmp_path):
     assert max(steps, default=0) == window
 
 
+def test_data_that_fail_in_a_validation_stop_the_run_with_all_steps_saved(tmp_path, monkeypatch):
+    train, valid = stream(workers=0), stream(workers=0)
+    epochs = iter((valid.epoch, stream(bad=(17,), workers=0).epoch))  # before training, after it
+    monkeypatch.setattr(valid, "epoch", lambda epoch: next(epochs)(epoch))
+    with pytest.raises(MlipError, match="made_up#17: "):
+        fit(PairModel(), train, valid, **fit_arguments(tmp_path, max_epochs=2))
+    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["38"]
+
+
 def test_damaged_records_are_counted_on_request(tmp_path):
     batches = stream(bad=(17, 18), skip=True, workers=0)
     result = fit(PairModel(), batches, None, **_last(fit_arguments(tmp_path, max_epochs=2)))
