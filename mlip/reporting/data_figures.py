@@ -27,12 +27,12 @@ def plot_distributions(path: Path, panels: Mapping[str, Mapping[str, np.ndarray]
     """
     rows = -(-len(panels) // 2)
     figure, axes = new_figure(3.0 * rows, rows, 2)
+    names = list(dict.fromkeys(name for subsets in panels.values() for name in subsets))
+    styles = dict(zip(names, series_styles(len(names)), strict=True))
     for ax, (label, subsets) in zip(axes, panels.items(), strict=False):
-        everything = np.concatenate(list(subsets.values()))
-        edges = _edges(everything)
-        for (name, values), (colour, _, line) in zip(
-            subsets.items(), series_styles(len(subsets)), strict=True
-        ):
+        edges = _edges(np.concatenate(list(subsets.values())))
+        for name, values in subsets.items():
+            colour, _, line = styles[name]
             counts, _ = np.histogram(values, bins=edges)
             share = 100 * counts / max(len(values), 1)
             ax.stairs(share, edges, color=colour, linestyle=line, linewidth=1.6, label=name)

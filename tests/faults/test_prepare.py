@@ -12,6 +12,8 @@ from ase.io import write
 
 from mlip.cli.main import main
 from mlip.data import prepare as module
+from mlip.data.convert import convert
+from mlip.data.files import Files
 from mlip.data.prepare import prepare
 from mlip.data.prepared_file import partial_name, writing
 from mlip.data.sources.registry import SourceSettings, open_source
@@ -173,3 +175,13 @@ def test_a_damaged_record_names_itself(frames, tmp_path):
 def test_the_output_must_be_an_lmdb(frames, tmp_path):
     with pytest.raises(MlipError, match=r"expected a name ending in \.lmdb"):
         run(frames, tmp_path / "train.xyz")
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".aselmdb", ".db"])
+def test_disk_full_in_a_conversion_leaves_nothing_half_made(frames, tmp_path, suffix):
+    part = Files(tmp_path, SourceSettings()).open(frames.name)
+    output = tmp_path / "out" / f"train{suffix}"
+    with largest_file(9_000), pytest.raises(MlipError, match=r"cannot be written .*make room"):
+        convert(part, output)
+    assert list(output.parent.iterdir()) == []
+    assert convert(part, output).records == SIZE
