@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from mlip.runtime import Precision
 from mlip.settings import Settings
@@ -89,6 +89,17 @@ class BenchmarkGrid(Settings):
     max_minutes: float | None = Field(
         None, gt=0, description="stop then, to be continued by the same command; null: never"
     )
+
+    @model_validator(mode="after")
+    def _further_values_are_measured_somewhere(self) -> Self:
+        for key in ("couplings", "sizes", "precisions"):
+            if len(getattr(self, key)) > 1 and not {*self.others_at} & {*self.degrees}:
+                raise ValueError(
+                    f"{key} has further values, which are measured at the degrees of others_at, "
+                    f"and none of {list(self.degrees)} is in others_at, {list(self.others_at)}: "
+                    "name one there, or give one value"
+                )
+        return self
 
     def candidates(self, cell: Cell) -> dict[str, Settings]:
         """The operators to compare by label, each with its options; the baseline comes first.

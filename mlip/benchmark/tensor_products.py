@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import inf
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -66,21 +67,26 @@ def run_benchmark(
     Returns:
         How many comparisons are left because the time of the grid is over.
     """
-    start = time.monotonic()
+    end = time.monotonic() + 60 * (grid.max_minutes or inf)
     done = 0
     for number, (cell, operators) in enumerate(missing.items()):
-        if grid.max_minutes is not None and time.monotonic() - start > 60 * grid.max_minutes:
-            return len(missing) - number
         tell = partial(progress.update, done)
         with jax.enable_x64(cell.precision == "float64"):
-            records.add(compare(cell, operators, grid, tell))
+            rows = compare(cell, operators, grid, tell, end)
+        records.add(rows)
+        if len(rows) < len(operators):
+            return len(missing) - number
         done += len(operators)
         progress.update(done, str(cell))
     return 0
 
 
 def compare(
-    cell: Cell, operators: Mapping[str, Settings], grid: BenchmarkGrid, tell: Callable[[str], None]
+    cell: Cell,
+    operators: Mapping[str, Settings],
+    grid: BenchmarkGrid,
+    tell: Callable[[str], None],
+    end: float = inf,
 ) -> list[Row]:
     """Time operators in turn, with the dense Clebsch–Gordan product among them for the ratios.
 
@@ -89,14 +95,17 @@ def compare(
         operators: to time, by their labels.
         grid: how long to time and what to skip.
         tell: receives one line on what goes on.
+        end: no program is compiled after that, in the time of `time.monotonic`.
 
     Returns:
-        One row for each of the operators.
+        One row for each of the operators that were compiled, or found unfit, in time.
     """
     baseline = {BASELINE: grid.candidates(cell)[BASELINE]}
     ready: dict[str, Ready] = {}
     reasons: dict[str, str] = {}
     for name, settings in {**baseline, **operators}.items():
+        if time.monotonic() > end:
+            break
         tell(f"{cell}: {name}")
         try:
             with without_stored_programs():
@@ -106,12 +115,13 @@ def compare(
     tell(f"{cell}: timing")
     times = time_in_turn([one.prepare for one in ready.values()], grid.runs, grid.seconds)
     seconds = dict(zip(ready, times, strict=True))
-    return [
-        _row(name, cell, ready[name], seconds[name], seconds.get(BASELINE))
-        if name in ready
-        else Row(name, *cell, skipped=reasons[name])
-        for name in operators
-    ]
+    rows = []
+    for name in operators:
+        if name in ready:
+            rows.append(_row(name, cell, ready[name], seconds[name], seconds.get(BASELINE)))
+        elif name in reasons:
+            rows.append(Row(name, *cell, skipped=reasons[name]))
+    return rows
 
 
 def prepare(settings: Settings, cell: Cell, grid: BenchmarkGrid) -> Ready:

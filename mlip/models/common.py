@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from mlip.settings import Settings
 from mlip.tensor_products.auto import ConvolutionShape, PowerShape
-from mlip.tensor_products.registry import check_role
+from mlip.tensor_products.build import check_role
 
 OperatorShapes = Sequence[ConvolutionShape] | Sequence[PowerShape]
 

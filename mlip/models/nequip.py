@@ -24,9 +24,10 @@ from mlip.nn.radial import RadialMLP, bessel_basis, polynomial_envelope
 from mlip.nn.readout import LinearReadout
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.tensor_products.auto import ConvolutionShape
+from mlip.tensor_products.build import build_convolution
 from mlip.tensor_products.channel_groups import GroupedConvolution, channel_groups
 from mlip.tensor_products.channelwise import ChannelwiseSettings
-from mlip.tensor_products.registry import TensorProductSettings, build_convolution
+from mlip.tensor_products.registry import TensorProductSettings
 
 Count = Annotated[int, Field(ge=1)]
 

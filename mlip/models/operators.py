@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from mlip.models.common import ModelConfig
 from mlip.tensor_products.auto import Choice, GraphSize, choose_convolution, choose_power
-from mlip.tensor_products.registry import AutoSettings, family_of
+from mlip.tensor_products.build import family_of
+from mlip.tensor_products.registry import AutoSettings
 
 C = TypeVar("C", bound=ModelConfig)
 

@@ -23,9 +23,10 @@ from mlip.nn.path_shared_linear import GatedLinear, PathSharedLinear
 from mlip.nn.radial import GaussianBasis, NormalizedRadialMLP, polynomial_envelope
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.tensor_products.auto import ConvolutionShape
+from mlip.tensor_products.build import build_convolution
 from mlip.tensor_products.edgewise import add_copies, each_edge, sum_blocks
 from mlip.tensor_products.path_shared import PathSharedSettings
-from mlip.tensor_products.registry import TensorProductSettings, build_convolution
+from mlip.tensor_products.registry import TensorProductSettings
 
 
 class TDNConfig(ModelConfig):

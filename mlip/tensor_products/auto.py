@@ -23,12 +23,8 @@ from mlip import runtime
 from mlip.graph import Graph, bare_graph
 from mlip.nn.irreps import dim
 from mlip.settings import Settings
-from mlip.tensor_products.registry import (
-    Operator,
-    build_convolution,
-    build_power,
-    family_members,
-)
+from mlip.tensor_products.build import build_convolution, build_power, family_members
+from mlip.tensor_products.registry import Operator
 
 ROUNDS = 15  # timed calls of each candidate, in turn
 WARM_UP = 2
@@ -195,9 +191,8 @@ def _choose(
     candidates = {member.name: member.settings() for member in members}
     if len(candidates) == 1:
         return Choice(next(iter(candidates.values())), {}, family, remembered=False)
-    memory = _Memory(
-        [family, sorted(candidates), key, jax.__version__, jax.devices()[0].device_kind]
-    )
+    device = [jax.devices()[0].device_kind, runtime.num_threads()]
+    memory = _Memory([family, sorted(candidates), key, jax.__version__, *device])
     times = memory.read()
     remembered = times is not None
     if times is None:

@@ -63,6 +63,8 @@ def test_the_baseline_is_always_there():
         ({"degrees": [0]}, "greater than 0"),
         ({"tasks": []}, "at least 1 item"),
         ({"runs": 1}, "greater than or equal to 6"),
+        ({"others_at": []}, r"none of \[1, 2\] is in others_at, \[\]: name one there"),
+        ({"degrees": [1, 3]}, r"couplings has further values, .* none of \[1, 3\] is in .*\[2\]"),
     ],
 )
 def test_bad_options_are_named(change, message):

@@ -9,12 +9,8 @@ from mlip.cli.compose import compose
 from mlip.cli.schema import SCHEMAS
 from mlip.cli.validate import validate
 from mlip.errors import MlipError
-from mlip.tensor_products.registry import (
-    OPERATORS,
-    build_convolution,
-    build_product,
-    family_members,
-)
+from mlip.tensor_products.build import build_convolution, build_product, family_members
+from mlip.tensor_products.registry import OPERATORS
 from tests.support.tensor_products import (
     MASK,
     cases,

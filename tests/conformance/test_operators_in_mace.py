@@ -1,56 +1,24 @@
 """Every tensor product in MACE, by config alone: it trains, and forces are minus the gradient."""
 
-from functools import cache
-
 import numpy as np
 import pytest
 
-from mlip.data.dataset import load_dataset
-from mlip.data.pipeline import Batches
-from mlip.data.statistics import compute_statistics
 from mlip.models.mace import MACEConfig
 from mlip.tensor_products.registry import OPERATORS
-from mlip.training.loss import LossSettings
-from mlip.training.optimizer import OptimizerSettings, build_optimizer
-from mlip.training.state import SplitModel, initial_state
-from mlip.training.step import Steps
 from tests.support.potentials import moved, outputs, potential_of
+from tests.support.quickstart import CUTOFF, molecules, train
 from tests.tolerances import tolerance
 
 STEPS = 30
-STRUCTURES = 4
-LEARNING_RATE = 0.03
-
-
-@cache
-def quickstart():
-    from mlip.cli.compose import compose
-    from mlip.cli.schema import SCHEMAS
-    from mlip.cli.validate import validate
-
-    settings = validate(SCHEMAS["train"], compose("train", ["dataset=quickstart"])).dataset
-    dataset = load_dataset(settings)
-    structures = dataset.train[:STRUCTURES]
-    batches = Batches(
-        structures,
-        cutoff=3.0,
-        elements=dataset.elements,
-        e0=dataset.e0.values,
-        batch_size=STRUCTURES,
-        dtype="float64",
-        seed=0,
-    )
-    statistics = compute_statistics(structures, batches.neighbors, dataset.e0.values)
-    return structures, dataset.elements, batches, statistics
 
 
 def config_with(operator):
     """The operator in both places if it can take both, else beside the default."""
-    _, elements, _, statistics = quickstart()
+    statistics = molecules().statistics
     chosen = {role: {"name": operator.name} for role in operator.roles}
     return MACEConfig(
-        elements=elements,
-        cutoff=3.0,
+        elements=molecules().elements,
+        cutoff=CUTOFF,
         channels=4,
         hidden_lmax=1,
         lmax=2,
@@ -67,28 +35,11 @@ def config_with(operator):
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_trains_on_real_molecules(name):
-    structures, _, batches, _ = quickstart()
     potential = potential_of(config_with(OPERATORS[name]), seed=1)
-    check_forces(potential, structures[0])
-    losses = train(potential.model, batches)
+    check_forces(potential, molecules().structures[0])
+    _, losses = train(potential.model, STEPS)
     assert np.all(np.isfinite(losses))
     assert losses[-1] < 0.8 * losses[0]
-
-
-def train(model, batches):
-    split = SplitModel(model)
-    transform = build_optimizer(OptimizerSettings(clip_norm=10.0), split.decay_mask(model))
-    loss = LossSettings()
-    program = Steps(split, transform, loss, 0.9, lambda function, shape: None, lambda done: None)
-    state = initial_state(split.params, transform)
-    losses = []
-    for _ in range(STEPS):
-        (batch,) = batches.epoch(0)
-        state, metrics = program.train(
-            state, batch.graph, batch.labels, LEARNING_RATE, loss.weights._replace(stress=None)
-        )
-        losses.append(float(metrics.loss))
-    return losses
 
 
 def check_forces(potential, structure):

@@ -15,7 +15,8 @@ from mlip.graph import bare_graph
 from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
 from mlip.nn.irreps import clebsch_gordan, degree_slice, dim
 from mlip.nn.spherical_harmonics import spherical_harmonics
-from mlip.tensor_products.registry import OPERATORS, build_convolution, build_product
+from mlip.tensor_products.build import build_convolution, build_product
+from mlip.tensor_products.registry import OPERATORS
 from tests.support.rotations import harmonics, random_rotation, representation
 
 AFFORDABLE = 30_000  # multiplications; beyond degree 4 others take too long to compile

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from mlip import runtime
 from mlip.errors import MlipError
 from mlip.models import build_model, choose_operators
 from mlip.models.mace import MACEConfig
@@ -15,13 +16,8 @@ from mlip.tensor_products.auto import (
     choose_convolution,
     choose_power,
 )
-from mlip.tensor_products.registry import (
-    OPERATORS,
-    AutoSettings,
-    build_convolution,
-    build_power,
-    family_members,
-)
+from mlip.tensor_products.build import build_convolution, build_power, family_members
+from mlip.tensor_products.registry import OPERATORS, AutoSettings
 from tests.support.potentials import mace_config
 
 SIZE = GraphSize(nodes=6, blocks=8, width=2)
@@ -37,7 +33,7 @@ def choose(family="clebsch_gordan", size=SIZE):
     return choose_convolution(family, [ConvolutionShape(1, 1, 1, 2)], size, "float64")
 
 
-def test_takes_the_fastest_and_remembers_the_times(memory):
+def test_takes_the_fastest_and_remembers_the_times(memory, monkeypatch):
     first = choose()
     names = {operator.name for operator in family_members("clebsch_gordan", "convolution")}
     assert set(first.milliseconds) == names
@@ -47,6 +43,8 @@ def test_takes_the_fastest_and_remembers_the_times(memory):
     assert second == first._replace(remembered=True)
     assert "as measured before" in str(second)
     assert not choose(size=SIZE._replace(nodes=7)).remembered
+    monkeypatch.setattr(runtime, "num_threads", lambda: 77)
+    assert not choose().remembered
 
 
 def test_a_file_cut_short_is_measured_again(memory):
