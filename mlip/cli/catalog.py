@@ -144,7 +144,7 @@ VERBS = {
             (
                 "mlip benchmark tensor-products --quick",
                 "mlip benchmark tensor-products preset.degrees=[2,4] preset.sizes=[[156,64]]",
-                "mlip benchmark tensor-products preset.operators=[gaunt_grid] n_threads=1",
+                "mlip benchmark tensor-products preset.operators=[so2] preset.variants=[]",
             ),
             {"--quick": "preset=quick"},
         ),
