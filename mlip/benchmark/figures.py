@@ -255,7 +255,7 @@ def _title(ax: Axes, section: Section, rows: Sequence[Row]) -> None:
     degrees = {row.degree for row in rows}
     if len(degrees) == 1 and section.task != "mace_convolution":
         what += f", L = {degrees.pop()}"
-    ax.set_title(f"{what}\n{how}", fontsize=9, color=INK)
+    ax.set_title(f"{what}\n{how}", fontsize=8, color=INK)
 
 
 def _grid(panels: int) -> tuple[float, int, int]:

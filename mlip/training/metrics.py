@@ -10,7 +10,8 @@
     the end of an epoch, `epoch_seconds`.
 `event`
     `event` says which: `start`, `resume`, `data_warning` (`message`), `compile` (`function`,
-    `shape`; here `seconds` is how long it took), `stage` (`name`).
+    `shape`; here `seconds` is how long it took), `stage` (`name`), `skipped_records` (`skipped`,
+    their number, and `faults`, the first of them: unusable records the next batches lack).
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ class MetricsLog:
     Args:
         folder: the run folder; made when absent.
         position: length of `metrics.jsonl` in bytes at the checkpoint resumed from; later rows
-            are removed, so that no step stands there twice. None starts afresh.
+            are removed, so that no step stands there twice, and TensorBoard is told to hide
+            them. None starts afresh.
         tensorboard: write event files into `folder/tensorboard`.
 
     Raises:
@@ -105,7 +107,10 @@ class MetricsLog:
             self._start_csv()
         except OSError as error:
             raise unwritable(folder, error) from error
-        self._board = _tensorboard(folder / "tensorboard") if tensorboard else None
+        self._board: Any = None
+        if tensorboard:
+            kept = [row["step"] for row in self.rows() if row["kind"] != "event"]
+            self._board = _tensorboard(folder / "tensorboard", max(kept, default=-1) + 1)
 
     @property
     def position(self) -> int:
@@ -162,7 +167,8 @@ def unwritable(path: Path, error: OSError) -> MlipError:
     )
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, first_step: int) -> Any:
+    """A writer; what earlier processes wrote from `first_step` on is marked as void."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
@@ -170,4 +176,4 @@ def _tensorboard(folder: Path) -> Any:
             "trainer.tensorboard=true needs the package tensorboardX, which is not installed; "
             "run `pip install tensorboardX` or set trainer.tensorboard=false."
         ) from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=first_step)

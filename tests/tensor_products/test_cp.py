@@ -23,13 +23,10 @@ from mlip.tensor_products.cp import (
     cp_error,
     cp_factors,
 )
-from mlip.tensor_products.cp_decomposition import (
-    CPFactors,
-    alternating_least_squares,
-    fused_tensor,
-)
+from mlip.tensor_products.cp_decomposition import CPFactors, alternating_least_squares
 from mlip.tensor_products.edgewise import EdgewiseConvolution
-from mlip.tensor_products.path_shared import PathShared
+from mlip.tensor_products.fused import fused_tensor
+from mlip.tensor_products.path_shared import PathShared, PathSharedConvolution
 from tests.support.bilinear import (
     check_layout_and_equivariance,
     check_second_derivatives,
@@ -139,12 +136,14 @@ def test_equivariance_error_is_within_the_bound(lmax):
 
 
 @pytest.mark.parametrize("degrees", [(2, 2, 2), (1, 3, 3), (3, 2, 1), (0, 2, 3)])
-def test_even_couplings_are_those_of_the_fused_product(degrees):
-    ours, exact = CPProduct(*degrees), PathShared(*degrees)
+@pytest.mark.parametrize(("fused", "paths"), [("even", "even"), ("all", "mixed")])
+def test_couplings_are_those_of_the_fused_product(degrees, fused, paths):
+    ours, exact = CPProduct(*degrees, paths=fused), PathShared(*degrees, fused)
     assert ours.exact
-    assert ours.copies() == exact.copies()
+    assert ours.paths[0] == exact.paths[0] == paths
+    assert ours.copies(paths) == exact.copies(paths)
     for one, other in zip(
-        coupling_tensors(ours, "even"), coupling_tensors(exact, "even"), strict=True
+        coupling_tensors(ours, paths), coupling_tensors(exact, paths), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-10)
 
@@ -181,14 +180,15 @@ def test_second_derivatives():
 
 @pytest.mark.parametrize("paths", ["even", "all"])
 @pytest.mark.parametrize("shared", [True, False])
-def test_convolution_equals_the_sum_over_edges(paths, shared):
+def test_convolution_equals_the_exact_one(paths, shared):
+    """That of the fused product; with a weight for each degree the sum of products over edges."""
     settings = CPSettings(paths=paths, shared_weights=shared)
     degrees, channels = (1, 2, 2), 2
     convolution = cp_convolution(settings, *degrees)
-    product = CPProduct(*degrees, paths=paths)
-    edgewise = EdgewiseConvolution(product, "shared" if shared else "degree")
+    edgewise = EdgewiseConvolution(CPProduct(*degrees, paths=paths), "degree")
+    reference = PathSharedConvolution(*degrees, paths) if shared else edgewise
     for name in ("num_weights", "output_multiplicity", "exact", "mirrors"):
-        assert getattr(convolution, name) == getattr(edgewise, name)
+        assert getattr(convolution, name) == getattr(reference, name)
     assert convolution.mirrors == (paths == "even")
 
     structure = molecule(0, 7)
@@ -202,7 +202,7 @@ def test_convolution_equals_the_sum_over_edges(paths, shared):
     weights = jnp.asarray(weights * np.asarray(graph.edge_mask)[..., None])
     results = [
         jax.jit(one.__call__)(features, harmonics, weights, graph)
-        for one in (convolution, edgewise)
+        for one in (convolution, reference)
     ]
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-10)

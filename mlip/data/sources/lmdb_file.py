@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -15,8 +16,12 @@ import lmdb
 from mlip.data.sources.source import require_file
 from mlip.errors import MlipError
 
+RENEWAL = 1000  # values read between two renewals of the mappings of a process
+
 # A process may open an environment only once, and must not use one that it inherited by a fork.
 _environments: WeakValueDictionary[str, lmdb.Environment] = WeakValueDictionary()
+_kept: dict[str, lmdb.Environment] = {}
+_reads = count(1)
 _opening = Lock()
 
 
@@ -26,6 +31,7 @@ def _forget_inherited() -> None:
     for environment in _environments.values():
         environment.close()
     _environments.clear()
+    _kept.clear()
 
 
 os.register_at_fork(after_in_child=_forget_inherited)
@@ -33,6 +39,10 @@ os.register_at_fork(after_in_child=_forget_inherited)
 
 class LmdbFile:
     """Read-only access to a single-file LMDB.
+
+    LMDB maps the file into memory, and the pages that were read count as memory of the process
+    until it ends or closes the file. So that this does not grow to the size of the data, all files
+    are closed after some reads, and opened anew when they are needed.
 
     Args:
         path: the data file (`subdir=False`).
@@ -43,20 +53,19 @@ class LmdbFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._handle: tuple[int, lmdb.Environment] | None = None
         if not self.entries:
             raise MlipError(f"{path} is an LMDB without a single entry; download or make it again.")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_handle": None}
+        return {"path": self.path}
+
+    @cached_property
+    def _name(self) -> str:
+        return str(self.path.resolve())
 
     @property
     def _environment(self) -> lmdb.Environment:
-        process = os.getpid()
-        handle = self._handle
-        if handle is None or handle[0] != process:
-            handle = self._handle = (process, _shared_environment(self.path))
-        return handle[1]
+        return _shared_environment(self._name, self.path)
 
     @cached_property
     def entries(self) -> int:
@@ -65,6 +74,9 @@ class LmdbFile:
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None if there is none."""
+        if next(_reads) % RENEWAL == 0:
+            with _opening:
+                _kept.clear()  # one that another thread is reading is closed by that thread
         try:
             with self._environment.begin() as transaction:
                 value: bytes | None = transaction.get(key)
@@ -84,13 +96,24 @@ class LmdbFile:
         with self._environment.begin() as transaction, transaction.cursor() as cursor:
             yield from cursor.iternext(keys=True, values=True)
 
+    def values(self, prefix: bytes) -> Iterator[bytes]:
+        """The values of all keys that begin like this, in the byte order of the keys."""
+        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+            cursor.set_range(prefix)
+            for key, value in cursor.iternext(keys=True, values=True):
+                if not key.startswith(prefix):
+                    return
+                yield value
 
-def _shared_environment(path: Path) -> lmdb.Environment:
+
+def _shared_environment(name: str, path: Path) -> lmdb.Environment:
     with _opening:
-        name = str(path.resolve())
-        environment = _environments.get(name)
+        environment = _kept.get(name)
         if environment is None:
-            environment = _environments[name] = _open(path)
+            environment = _environments.get(name)
+            if environment is None:
+                environment = _environments[name] = _open(path)
+            _kept[name] = environment
         return environment
 
 
