@@ -29,7 +29,8 @@ def dataset_folder(name: str) -> str:
             return str(folder)
     raise MlipError(
         f"The embedded data set {name} was not found in {package / 'datasets'} or "
-        f"{package.parent / 'datasets'}; reinstall the package."
+        f"{package.parent / 'datasets'}; a wheel has quickstart only: set dataset.root to the "
+        f"folder datasets/{name} of a clone."
     )
 
 

@@ -161,9 +161,9 @@ OPERATORS: dict[str, Operator] = {
         ),
         Operator(
             PathSharedSettings,
-            product=lambda settings, *degrees: PathShared(*degrees, paths=settings.paths),
-            convolution=lambda settings, *degrees: PathSharedConvolution(
-                *degrees, paths=settings.paths
+            product=lambda settings, l1, l2, l3: PathShared(l1, l2, l3, settings.paths),
+            convolution=lambda settings, l1, l2, l3: PathSharedConvolution(
+                l1, l2, l3, settings.paths
             ),
             family="path_shared",
         ),
