@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test lint clean
+.PHONY: help quickstart test lint clean same-python
 
 help: ## list these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,7 +42,7 @@ clean: ## remove the environment and the caches; keeps runs/
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamp is younger than what it was made from, so that nothing is installed twice.
-$(READY): pyproject.toml $(wildcard constraints/*.txt)
+$(READY): pyproject.toml $(wildcard constraints/*.txt) | same-python
 	@set -e; found=; \
 	usable='import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; \
 	for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python); do \
@@ -57,3 +57,16 @@ $(READY): pyproject.toml $(wildcard constraints/*.txt)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
 	    --constraint constraints/$$line.txt --editable '.[dev]'; \
 	touch $@
+
+# An environment keeps the Python that it was made with: asking for another one is a mistake.
+same-python:
+ifneq ($(PYTHON),)
+	@line='import sys; print("%d.%d" % sys.version_info[:2])'; \
+	if [ -x $(BIN)/python ]; then \
+	    there=$$($(BIN)/python -c "$$line"); \
+	    asked=$$("$(PYTHON)" -c "$$line" 2>/dev/null) || asked="no usable Python"; \
+	    if [ "$$there" != "$$asked" ]; then \
+	        echo "$(VENV) has Python $$there, but PYTHON=$(PYTHON) is $$asked: choose another folder for it (VENV=FOLDER), or remove this one with make clean" >&2; exit 1; \
+	    fi; \
+	fi
+endif

@@ -217,17 +217,27 @@ class Potential:
             metadata=self.metadata,
         )
 
-    def evaluate_graph(self, graph: Graph) -> Output:
-        """Evaluate a batch, compiling once for each shape; the results stay on the device."""
+    def evaluate_graph(self, graph: Graph, reason: str = "first batch of this shape") -> Output:
+        """Evaluate a batch, compiling once for each shape; the results stay on the device.
+
+        A compilation is announced as a warning of the logger `mlip`, which Python shows on
+        standard error unless told otherwise: `logging.getLogger("mlip").setLevel("ERROR")`.
+
+        Args:
+            graph: the batch.
+            reason: why there is a batch of this shape, told when it has to be compiled for.
+        """
         shape = BatchShape(graph.num_graphs, graph.num_nodes, *graph.senders.shape)
         if shape in self._shapes_seen:
             return self._evaluate(graph)
+        size = f"{shape.nodes} atoms and {shape.blocks}x{shape.width} edges"
+        logger.warning("compiling %s for %s (%s) …", self.config.name, size, reason)
         start = time.perf_counter()
         output = jax.block_until_ready(self._evaluate(graph))
         seconds = time.perf_counter() - start
         self._shapes_seen.add(shape)
         self.compilations.append(Compilation(shape, seconds))
-        logger.info("compiled the potential for %s in %.1f s", shape, seconds)
+        logger.info("… took %.1f s", seconds)
         return output
 
     def _evaluate(self, graph: Graph) -> Output:
@@ -244,8 +254,10 @@ class Potential:
             batch_size: structures evaluated at once.
 
         Raises:
-            MlipError: for an element the model does not know.
+            MlipError: for an element the model does not know, or a `batch_size` below one.
         """
+        if batch_size < 1:
+            raise MlipError(f"batch_size={batch_size}: expected at least one structure at once.")
         items = [_as_structure(item, index) for index, item in enumerate(structures)]
         for item in items:
             species_index(item, self.elements)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -9,3 +11,24 @@ class Settings(BaseModel):
     """Options of one part of the program; unknown keys and bad values raise at construction."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    def require_default(self, names: Iterable[str], why: str) -> None:
+        """Refuse options that were changed where they have no effect.
+
+        A composed config gives every option, so that only another value than the default shows
+        that it was asked for.
+
+        Args:
+            names: the options.
+            why: when they have an effect, as in "only for ensemble=npt".
+
+        Raises:
+            ValueError: for the first one that is not at its default; a validator's kind of error.
+        """
+        for name in names:
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value != default:
+                raise ValueError(
+                    f"{name}={value} would have no effect ({why}); leave it out, or set it to "
+                    f"{default}"
+                )

@@ -39,7 +39,8 @@ from mlip.benchmark.compiling import compile_program
 from mlip.benchmark.machine import describe_machine
 from mlip.benchmark.timing import Call, quartiles, time_in_turn
 from mlip.nn.irreps import degree_slice, dim
-from mlip.tensor_products.registry import OPERATORS, build_product
+from mlip.tensor_products.build import build_product
+from mlip.tensor_products.registry import OPERATORS
 
 ROOT = Path(__file__).resolve().parent.parent
 # The operators that may be the fastest; others of these families never are.
@@ -133,7 +134,7 @@ def check_same(programs: Mapping[str, Callable[..., Any]], own: int, lmax: int, 
         batch: atoms that they were compiled for.
     """
     random = np.random.default_rng(0)
-    pairs = list(product(range(lmax + 1), repeat=2))
+    pairs = [(l1, l2) for l1 in range(lmax + 1) for l2 in range(lmax + 1)]
     inputs = np.zeros((2, batch, dim(lmax)), np.float32)
     for row, degrees in enumerate(pairs):
         for factor, degree in zip(inputs, degrees, strict=True):
@@ -168,8 +169,8 @@ def parallel(one: np.ndarray, other: np.ndarray, pair: tuple[int, int], degree: 
     norms = np.linalg.norm(one), np.linalg.norm(other)
     coupled = abs(pair[0] - pair[1]) <= degree <= sum(pair) and (sum(pair) + degree) % 2 == 0
     if not coupled:
-        return max(norms) < SAME
-    return abs(one @ other) > (1 - SAME) * norms[0] * norms[1] > 0
+        return bool(max(norms) < SAME)
+    return bool(abs(one @ other) > (1 - SAME) * norms[0] * norms[1] > 0)
 
 
 def compiled(

@@ -28,9 +28,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from safetensors.numpy import save_file
 
 from mlip.tensor_products.cp import factor_file, paper_rank
-from mlip.tensor_products.cp_decomposition import EXACT, CPPaths, best_fit, fused_tensor
+from mlip.tensor_products.cp_decomposition import EXACT, best_fit
+from mlip.tensor_products.fused import FusedPaths, fused_tensor
 
-EXACT_RANKS: dict[CPPaths, dict[tuple[int, int, int], int]] = {
+EXACT_RANKS: dict[FusedPaths, dict[tuple[int, int, int], int]] = {
     "even": {
         (1, 1, 1): 6,
         (1, 1, 2): 9,
@@ -75,7 +76,7 @@ SEEDS = {"exact": range(12), "paper": range(6)}
 class Entry(NamedTuple):
     """One decomposition to make."""
 
-    paths: CPPaths
+    paths: FusedPaths
     degrees: tuple[int, int, int]
     kind: Literal["exact", "paper"]
     rank: int

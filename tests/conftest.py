@@ -11,7 +11,9 @@ os.environ.setdefault("MLIP_COMPILATION_CACHE", str(TEST_CACHE))
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tests compile much and compute little: without optimisation they take half the time.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+FLAGS = os.environ.get("XLA_FLAGS", "")
+if "xla_backend_optimization_level" not in FLAGS:
+    os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_backend_optimization_level=0"
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402

@@ -1,5 +1,6 @@
 """The package as a whole: a quick import, a short public surface, a warning about its namesake."""
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -31,6 +32,26 @@ def test_import_is_quick_because_nothing_heavy_comes_along(root):
 def test_an_unknown_attribute_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'lod'"):
         mlip.lod  # noqa: B018
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (sys.executable, f"{sys.version_info.major}.{sys.version_info.minor}: choose"),
+        ("no-such-python", "no usable Python: choose"),
+    ],
+)
+def test_make_does_not_test_another_python_than_the_one_asked_for(root, tmp_path, asked, found):
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text("#!/bin/sh\necho 2.7\n")
+    python.chmod(0o755)
+    (tmp_path / ".ready").touch()
+    words = ["make", "test", f"VENV={tmp_path}", f"PYTHON={asked}"]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"{tmp_path} has Python 2.7, but PYTHON={asked} is {found}" in done.stderr
 
 
 def test_the_namesake_in_the_same_place_is_warned_of(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ class Compiled(NamedTuple):
 
     Attributes:
         program: takes the arguments it was compiled for.
+        digest: of its text before compilation; programs that are alike have the same.
         seconds: tracing and compiling.
         flops: floating-point operations of a call, by the compiler's count.
         traffic: bytes read and written in a call, by the compiler's count.
@@ -23,6 +25,7 @@ class Compiled(NamedTuple):
     """
 
     program: Callable[..., Any]
+    digest: str
     seconds: float
     flops: float | None
     traffic: float | None
@@ -37,8 +40,10 @@ def compile_program(function: Callable[..., Any], *arguments: Any) -> Compiled:
         arguments: arrays, or their shapes and types.
     """
     start = time.perf_counter()
-    program = jax.jit(function).lower(*arguments).compile()
+    lowered = jax.jit(function).lower(*arguments)
+    program = lowered.compile()
     seconds = time.perf_counter() - start
+    digest = hashlib.sha256(lowered.as_text().encode()).hexdigest()
     analysis = program.cost_analysis()
     counts = analysis[0] if isinstance(analysis, list) else analysis or {}
     needed = program.memory_analysis()
@@ -50,7 +55,7 @@ def compile_program(function: Callable[..., Any], *arguments: Any) -> Compiled:
         )
     )
     return Compiled(
-        program, seconds, counts.get("flops"), counts.get("bytes accessed"), float(memory)
+        program, digest, seconds, counts.get("flops"), counts.get("bytes accessed"), float(memory)
     )
 
 

@@ -20,6 +20,7 @@ from mlip.reporting.style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 COLUMNS = 2
@@ -68,6 +69,8 @@ def plot_times(
 ) -> Path:
     """One panel for each task and mode, one line for each operator, quartiles as bars.
 
+    Where there is a single degree the operators are listed by their times.
+
     Args:
         path: PNG to write.
         rows: measured ones.
@@ -77,14 +80,18 @@ def plot_times(
     """
     panels = _panels(rows)
     figure, axes = new_figure(*_grid(len(panels)))
+    in_lines: list[Row] = []
     for ax, (section, group) in zip(axes, panels, strict=False):
-        bars = section.task == "mace_convolution"
-        draw = _draw_bars if bars else _draw_lines
-        draw(ax, group, style, quantity)
-        (ax.set_xlabel if bars else ax.set_ylabel)(axis_label)
-        _title(ax, section)
+        if len({row.degree for row in group}) > 1:
+            in_lines += group
+            _draw_lines(ax, group, style, quantity)
+            ax.set_ylabel(axis_label)
+        else:
+            _draw_ranking(ax, group, style, quantity)
+            ax.set_xlabel(axis_label)
+        _title(ax, section, group)
     hide_unused(axes, len(panels))
-    _legend(figure, [row for row in rows if row.task != "mace_convolution"], style)
+    _legend(figure, in_lines, style)
     return save_figure(figure, path)
 
 
@@ -99,19 +106,10 @@ def plot_fronts(path: Path, rows: Sequence[Row], style: Style) -> Path:
     panels = list(_front_panels(rows))
     figure, axes = new_figure(*_grid(len(panels)))
     for ax, (title, group) in zip(axes, panels, strict=False):
-        for row in group:
-            colour, marker, _ = style[row.operator]
-            face = colour if row.exact else "none"
-            ax.plot(*_point(row), marker, color=colour, markerfacecolor=face, markersize=8)
-        corners = [_point(row) for row in pareto_front(group)]
-        ax.step(*zip(*corners, strict=True), where="pre", color=MUTED, linewidth=1.0, zorder=0)
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-        ax.set_xlabel("expressivity")
-        ax.set_ylabel("time (ms)")
-        ax.set_title(title, fontsize=9)
+        _draw_front(ax, group, style)
+        ax.set_title(title, fontsize=9, color=INK)
     hide_unused(axes, len(panels))
-    _legend(figure, rows, style)
+    _legend(figure, rows, style, lines=False)
     return save_figure(figure, path)
 
 
@@ -186,24 +184,78 @@ def _draw_lines(
             elinewidth=0.8,
         )
     ax.set_yscale("log")
+    _plain_numbers(ax.yaxis)
     ax.set_xlabel("degree L")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _draw_bars(
+def _draw_ranking(
     ax: Axes, rows: Sequence[Row], style: Style, quantity: Callable[[Row, float], float]
 ) -> None:
-    ordered = sorted(rows, key=lambda row: row.median_ms or 0.0, reverse=True)
-    widths = [quantity(row, row.median_ms or 0.0) for row in ordered]
-    colours = [style[row.operator][0] for row in ordered]
-    ax.barh([row.operator for row in ordered], widths, color=colours)
-    ax.tick_params(axis="y", labelsize=7)
+    """The fastest on top, with its time beside the point."""
+    ordered = sorted(rows, key=lambda row: quantity(row, row.median_ms or 0.0), reverse=True)
+    for height, row in enumerate(ordered):
+        assert row.median_ms is not None
+        colour, marker, _ = style[row.operator]
+        middle, low, high = (
+            quantity(row, time or row.median_ms) for time in (row.median_ms, row.q1_ms, row.q3_ms)
+        )
+        spread = [[middle - low], [high - middle]]
+        face = colour if row.exact else "none"
+        ax.errorbar(
+            [middle], [height], None, spread, color=colour, marker=marker, markerfacecolor=face
+        )
+        ax.annotate(
+            f"{middle:.3g}", (high, height), (6, 0), textcoords="offset points", fontsize=7,
+            color=INK, va="center",
+        )  # fmt: skip
+    ax.set_xscale("log")
+    ax.margins(x=0.15)
+    _plain_numbers(ax.xaxis)
+    ax.set_yticks(range(len(ordered)), [row.operator for row in ordered], fontsize=7)
     ax.grid(False, axis="y")
 
 
-def _title(ax: Axes, section: Section) -> None:
+def _draw_front(ax: Axes, rows: Sequence[Row], style: Style) -> None:
+    """Points, and steps through those of the front, which bear their names."""
+    for row in rows:
+        colour, marker, _ = style[row.operator]
+        face = colour if row.exact else "none"
+        ax.plot(*_point(row), marker, color=colour, markerfacecolor=face, markersize=7)
+    front = pareto_front(rows)
+    corners = [_point(row) for row in front]
+    ax.step(*zip(*corners, strict=True), where="pre", color=MUTED, linewidth=1.0, zorder=0)
+    for row in front:
+        ax.annotate(
+            row.operator, _point(row), (0, -9), textcoords="offset points", fontsize=7,
+            color=INK, ha="center", va="top",
+        )  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.margins(x=0.2, y=0.15)
+    found = sorted({_point(row)[0] for row in rows})
+    ax.set_xticks(found, [f"{value:.0f}" for value in found])
+    ax.set_xticks([], minor=True)
+    _plain_numbers(ax.yaxis)
+    ax.set_xlabel("expressivity")
+    ax.set_ylabel("time (ms)")
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Ticks 1, 2, 5, 10 … of a logarithmic axis, written out."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _title(ax: Axes, section: Section, rows: Sequence[Row]) -> None:
     what, _, how = section.title.partition(": ")
-    ax.set_title(f"{what}\n{how}", fontsize=9, color=INK)
+    degrees = {row.degree for row in rows}
+    if len(degrees) == 1 and section.task != "mace_convolution":
+        what += f", L = {degrees.pop()}"
+    ax.set_title(f"{what}\n{how}", fontsize=8, color=INK)
 
 
 def _grid(panels: int) -> tuple[float, int, int]:
@@ -212,13 +264,13 @@ def _grid(panels: int) -> tuple[float, int, int]:
     return 3.4 * rows + 1.0, rows, COLUMNS
 
 
-def _legend(figure: Figure, rows: Sequence[Row], style: Style) -> None:
+def _legend(figure: Figure, rows: Sequence[Row], style: Style, lines: bool = True) -> None:
     """The operators of these rows, below all panels."""
     from matplotlib.lines import Line2D
 
     present = {row.operator for row in rows}
     handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle=line, label=name)
+        Line2D([], [], color=colour, marker=marker, linestyle=line if lines else "", label=name)
         for name, (colour, marker, line) in style.items()
         if name in present
     ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from mlip.runtime import Precision
 from mlip.settings import Settings
@@ -90,15 +90,53 @@ class BenchmarkGrid(Settings):
         None, gt=0, description="stop then, to be continued by the same command; null: never"
     )
 
+    @model_validator(mode="after")
+    def _further_values_are_measured_somewhere(self) -> Self:
+        for key in ("couplings", "sizes", "precisions"):
+            if len(getattr(self, key)) > 1 and not {*self.others_at} & {*self.degrees}:
+                raise ValueError(
+                    f"{key} has further values, which are measured at the degrees of others_at, "
+                    f"and none of {list(self.degrees)} is in others_at, {list(self.others_at)}: "
+                    "name one there, or give one value"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _variants_are_of_operators_to_compare(self) -> Self:
+        for name in (variant.name for variant in self.variants):
+            if name not in OPERATORS:
+                raise ValueError(
+                    f"variants has {name}, which is no operator of its own; expected options of "
+                    f"one of {', '.join(OPERATORS)}"
+                )
+            if self.operators is not None and name not in (*self.operators, BASELINE):
+                raise ValueError(
+                    f"variants has {name}, which is not among operators, {list(self.operators)}: "
+                    "add it there, or set variants to []"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _operators_take_part_in_a_task(self) -> Self:
+        roles = {_role(task) for task in self.tasks}
+        for name in (*(self.operators or ()), *(variant.name for variant in self.variants)):
+            if not any(getattr(OPERATORS[name], role) for role in roles):
+                raise ValueError(
+                    f"{name} has no {' and no '.join(sorted(roles))} for the tasks "
+                    f"{list(self.tasks)}: leave it out, or add a task for it"
+                )
+        return self
+
     def candidates(self, cell: Cell) -> dict[str, Settings]:
         """The operators to compare by label, each with its options; the baseline comes first.
 
-        `channelwise` has the product of `clebsch_gordan_sparse`, which is measured once.
+        `channelwise` has the product of `clebsch_gordan_sparse`. It is measured under that name
+        where both are to be compared, whatever their order.
         """
         names = [BASELINE, *(name for name in self.operators or OPERATORS if name != BASELINE)]
-        role = "convolution" if cell.task in CONVOLUTIONS else "product"
-        builders = {name: getattr(OPERATORS[name], role) for name in names}
-        able = list({builder: name for name, builder in builders.items() if builder}.values())
+        role = _role(cell.task)
+        last = {getattr(one, role): name for name, one in OPERATORS.items() if name in names}
+        able = [name for name in names if name in last.values() and getattr(OPERATORS[name], role)]
         found = [OPERATORS[name].settings() for name in able]
         found += [variant for variant in self.variants if variant.name in able]
         return {label(settings): settings for settings in found}
@@ -149,6 +187,10 @@ class Cell(NamedTuple):
             f"{self.task} ({self.couplings}) L={self.degree}, {self.batch} x {self.channels}, "
             f"{self.precision}, {self.mode}"
         )
+
+
+def _role(task: Task) -> str:
+    return "convolution" if task in CONVOLUTIONS else "product"
 
 
 def label(settings: Settings) -> str:

@@ -16,9 +16,9 @@ from mlip.errors import MlipError
 from mlip.graph import Graph
 from mlip.runtime import Precision
 from mlip.settings import Settings
+from mlip.tensor_products.build import build_convolution, build_product
 from mlip.tensor_products.measures import UNOPTIMIZED, convolution_expressivity, expressivity
 from mlip.tensor_products.protocol import NodeProduct, Paths
-from mlip.tensor_products.registry import build_convolution, build_product
 
 REACHED = 1e-4  # of the largest component: what is smaller is a coupling that is not formed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mlip.benchmark.grid import CONVOLUTIONS, Task
+from mlip.benchmark.grid import BASELINE, CONVOLUTIONS, Task
 from mlip.benchmark.records import Row
 
 TITLES: dict[Task, str] = {
@@ -16,6 +16,11 @@ TITLES: dict[Task, str] = {
     "convolution": "convolution, all degrees up to L",
     "mace_convolution": "convolution of MACE, degrees 1 and 3 to 3",
 }
+COSTS = """Operations are for one atom (or edge) and channel: floating-point ones as the compiler
+counts them, the body of a loop once, and multiplications counted from the algorithm, in a
+convolution without what is done once for each atom. Traffic is what a call reads and writes, by the
+compiler's count; memory holds arguments, results and temporary arrays.
+"""
 MODES = {"forward": "value", "gradient": "value and derivatives"}
 
 
@@ -126,6 +131,42 @@ def expressivity_table(rows: Sequence[Row]) -> Iterator[SummaryTable]:
         yield SummaryTable(title, header, body)
 
 
+def cost_table(section: Section, rows: Sequence[Row]) -> SummaryTable:
+    """The compiler's counts beside our own, at the last degree of the baseline."""
+    measured = [row for row in rows if row.median_ms is not None]
+    of_baseline = [row.degree for row in measured if row.operator == BASELINE]
+    degree = max(of_baseline or [row.degree for row in measured])
+    header = [
+        "operator",
+        "compile (s)",
+        "operations, compiler",
+        "multiplications, counted",
+        "traffic (MB)",
+        "memory (MB)",
+    ]
+    body = [
+        [
+            f"`{row.operator}`",
+            f"{row.compile_s:.2f}",
+            _per_entry(row.flops, row),
+            "–" if row.multiplies is None else f"{row.multiplies:,}",
+            _megabytes(row.traffic_bytes),
+            _megabytes(row.memory_bytes),
+        ]
+        for row in measured
+        if row.degree == degree
+    ]
+    return SummaryTable(f"{section.title}: cost of the program at L = {degree}", header, body)
+
+
+def _per_entry(number: float | None, row: Row) -> str:
+    return "–" if number is None else f"{number / row.batch / row.channels:,.0f}"
+
+
+def _megabytes(number: float | None) -> str:
+    return "–" if number is None else f"{number / 1e6:.3g}"
+
+
 def write_summary(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
     """The page `summary.md`: every table, and the machine."""
     caches = ", ".join(f"{name} {size}" for name, size in machine["caches"].items())
@@ -138,6 +179,13 @@ def write_summary(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
     ]
     parts += [summary_table(section, group).markdown() for section, group in sections(rows).items()]
     parts += [table.markdown() for table in expressivity_table(rows)]
+    groups = sections(rows)
+    parts += [
+        cost_table(section, groups[section]).markdown()
+        for section in main_sections(rows)
+        if section.mode == "forward"
+    ]
+    parts.append(COSTS)
     return "\n".join(parts)
 
 

@@ -98,7 +98,8 @@ def compare(
         end: no program is compiled after that, in the time of `time.monotonic`.
 
     Returns:
-        One row for each of the operators that were compiled, or found unfit, in time.
+        One row for each of the operators that were compiled, or found unfit, in time. Those that
+        are the program of an earlier one are not timed again.
     """
     baseline = {BASELINE: grid.candidates(cell)[BASELINE]}
     ready: dict[str, Ready] = {}
@@ -109,7 +110,9 @@ def compare(
         tell(f"{cell}: {name}")
         try:
             with without_stored_programs():
-                ready[name] = prepare(settings, cell, grid)
+                found = prepare(settings, cell, grid)
+            _check_new(found, ready)
+            ready[name] = found
         except MlipError as error:
             reasons[name] = str(error)
     tell(f"{cell}: timing")
@@ -138,6 +141,13 @@ def prepare(settings: Settings, cell: Cell, grid: BenchmarkGrid) -> Ready:
     if compiled.memory > 1e9 * grid.memory_gb:
         raise MlipError(f"{compiled.memory / 1e9:.1f} GB, more than {grid.memory_gb:g} GB")
     return Ready(program, compiled)
+
+
+def _check_new(one: Ready, others: Mapping[str, Ready]) -> None:
+    """Raise for a program that is there already: a variant, say, whose option has no effect."""
+    for name, other in others.items():
+        if one.compiled.digest == other.compiled.digest:
+            raise MlipError(f"the same program as {name}")
 
 
 def _row(

@@ -181,7 +181,7 @@ def count_parameters(model: nnx.Module) -> int:
 
 
 def continue_from(path: Path, config: ModelConfig, *, precision: str) -> nnx.Module:
-    """The model of a saved potential, in the given precision.
+    """The model of a saved potential, in the given precision; says where its weights come from.
 
     Args:
         path: `NAME.mlip`.
@@ -205,6 +205,8 @@ def continue_from(path: Path, config: ModelConfig, *, precision: str) -> nnx.Mod
             f"init_from={path}: the saved model has another architecture: {shown}. Leave these "
             "keys of model out, and its architecture is used."
         )
+    change = "" if saved.precision == precision else f", {saved.precision} there, {precision} here"
+    console().print(f"weights of {path}{change}", markup=False)
     model = new_model(config, seed=0, precision=precision)
     weights = nnx.state(saved.model, nnx.Param)
     nnx.update(model, jax.tree.map(lambda value: value.astype(precision), weights))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -17,6 +18,23 @@ from rich.table import Table
 def console() -> Console:
     """The one console; plain text when standard output is not a terminal."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints what the package logs, such as a compilation that begins, on the one console."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line; a live progress bar stays below it."""
+        console().print(record.getMessage(), markup=False)
+
+
+@cache
+def show_log() -> None:
+    """Let the console show what the package logs, from here on in this process."""
+    logger = logging.getLogger("mlip")
+    logger.addHandler(ConsoleHandler())
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # libraries give the root logger a handler, which would repeat it
 
 
 def pairs_table(title: str, rows: Mapping[str, str]) -> Table:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlip.cli.console import console, pairs_table
 from mlip.cli.schema import InfoConfig
+from mlip.errors import MlipError
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -21,6 +22,7 @@ def run(settings: InfoConfig) -> None:
 
     runtime.prepare(settings.precision, settings.n_threads)
     if isinstance(settings.model, Path):
+        _require_nothing_else(settings)
         _describe_saved(settings.model)
     else:
         _describe_config(settings, settings.model)
@@ -51,6 +53,24 @@ def _describe_config(settings: InfoConfig, template: ModelConfig) -> None:
         ),
     }
     console().print(pairs_table("Expected cost", rows))
+
+
+def _require_nothing_else(settings: InfoConfig) -> None:
+    """Refuse what describes the training of an architecture: a saved model is trained.
+
+    Raises:
+        MlipError: for an option that was changed.
+    """
+    from mlip.cli.compose import compose
+    from mlip.cli.validate import validate
+
+    untouched = validate(InfoConfig, compose("info"))
+    for name in ("dataset", "precision", "batch_size"):
+        if getattr(settings, name) != getattr(untouched, name):
+            raise MlipError(
+                f"{name} would have no effect on the saved model {settings.model}, which has its "
+                "own; leave it out, or describe an architecture with model=NAME."
+            )
 
 
 def _describe_saved(path: Path) -> None:

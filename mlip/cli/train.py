@@ -101,7 +101,6 @@ def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
         model = new_model(data.config, seed=trainer.seed, precision=trainer.precision)
     else:
         model = continue_from(settings.init_from, data.config, precision=trainer.precision)
-        console().print(f"weights of {settings.init_from}", markup=False)
     console().print(
         f"{template.name} with {count_parameters(model):,} parameters, cutoff {template.cutoff} Å, "
         f"{trainer.precision}; {data.train!r}",

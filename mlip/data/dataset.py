@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from mlip.data.dataset_settings import STREAM_ABOVE, DatasetSettings
 from mlip.data.e0 import E0Table, make_e0
 from mlip.data.files import Files
 from mlip.data.frames import Frames, Part
+from mlip.data.records import beginning
 from mlip.data.sources.concatenation import require_one_reference
 from mlip.data.sources.labels import LabelKeys
 from mlip.data.sources.registry import SourceSettings
@@ -90,7 +91,7 @@ def load_dataset(settings: DatasetSettings) -> Dataset:
         if isinstance(subset, Frames)
     }
     looked_at = samples["train"] if isinstance(train, Frames) else train
-    e0 = make_e0(loader.e0_choice(), looked_at, isolated)
+    e0 = make_e0(settings.e0_choice, looked_at, isolated)
     elements = {int(number) for s in looked_at for number in s.numbers}
     if isinstance(train, Frames):
         elements |= set(e0.values)  # those that are too rare for the sample
@@ -125,6 +126,27 @@ def read_frames(specification: str, keys: LabelKeys, option: str) -> Subset:
     return files.read(part).structures
 
 
+def read_isolated_atoms(settings: DatasetSettings, files: Files) -> list[Structure]:
+    """The single atoms in the file that the settings name for them, if they do.
+
+    Raises:
+        MlipError: if it cannot be read or holds something else.
+    """
+    if settings.isolated_atoms is None:
+        return []
+    energy = settings.isolated_energy_key or settings.keys.energy
+    how = SourceSettings(keys=LabelKeys(energy=energy, forces=None, stress=None))
+    option = "dataset.isolated_energy_key"
+    found = files.read(files.open(settings.isolated_atoms, settings=how, option=option)).structures
+    for structure in found:
+        if len(structure) != 1:
+            raise MlipError(
+                f"{structure.identifier}: {len(structure)} atoms where an isolated atom was "
+                "expected; dataset.isolated_atoms holds single-atom frames only."
+            )
+    return found
+
+
 def fingerprint(subset: Subset, sample: Sequence[Structure]) -> str:
     """SHA-256 over elements, coordinates, cells and labels, in hexadecimal.
 
@@ -148,8 +170,7 @@ class _Loader:
     def __init__(self, settings: DatasetSettings) -> None:
         self._settings = settings
         self._skip_bad = settings.on_bad_record == "skip"
-        how = {name: getattr(settings, name) for name in SourceSettings.model_fields}
-        self.files = Files(settings.root, SourceSettings(**how), skip_bad=self._skip_bad)
+        self.files = Files(settings.root, settings.for_source(), skip_bad=self._skip_bad)
         self._sources: list[Source] = []
         self._isolated: list[Structure] = []
         self.notes: list[str] = []
@@ -191,21 +212,9 @@ class _Loader:
 
     def isolated_atoms(self) -> list[Structure]:
         """Single atoms with their energies."""
-        settings = self._settings
-        if settings.isolated_atoms is None:
+        if self._settings.isolated_atoms is None:
             return self._isolated
-        energy = settings.isolated_energy_key or settings.keys.energy
-        how = SourceSettings(keys=LabelKeys(energy=energy, forces=None, stress=None))
-        option = "dataset.isolated_energy_key"
-        part = self.files.open(settings.isolated_atoms, settings=how, option=option)
-        found = self.files.read(part).structures
-        for structure in found:
-            if len(structure) != 1:
-                raise MlipError(
-                    f"{structure.identifier}: {len(structure)} atoms where an isolated atom was "
-                    "expected; dataset.isolated_atoms holds single-atom frames only."
-                )
-        return found
+        return read_isolated_atoms(self._settings, self.files)
 
     def sample(self, name: str, subset: Frames) -> list[Structure]:
         """The structures that stand for a stream before training."""
@@ -219,13 +228,6 @@ class _Loader:
                 f"{len(read.structures)} of {len(subset)} structures"
             )
         return read.structures
-
-    def e0_choice(self) -> str | Mapping[str, float]:
-        """The user's choice of E0, with the whole path of a file."""
-        choice, root = self._settings.e0, self._settings.root.expanduser()
-        if isinstance(choice, str) and choice.endswith(".npz"):
-            return str(root / Path(choice).expanduser())
-        return choice
 
     def _open(self, specification: str, **options: Any) -> Part:
         """A part whose energies count from the same zero as those of the others."""
@@ -285,9 +287,8 @@ class _Loader:
         if self._settings.e0 != "isolated" or self._settings.isolated_atoms is not None:
             return
         for part in parts:
-            assert isinstance(part.records, range)
-            beginning = part._replace(records=part.records[:ISOLATED_SEARCH])
-            self._isolated += filter(is_isolated_atom, self.files.read(beginning).structures)
+            first = part._replace(records=beginning(part.records, ISOLATED_SEARCH))
+            self._isolated += filter(is_isolated_atom, self.files.read(first).structures)
 
     def _without_duplicates(
         self, name: str, subset: Subset, train: Subset, valid: Subset

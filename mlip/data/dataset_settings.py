@@ -144,6 +144,13 @@ class DatasetSettings(SourceSettings):
         """Whether some training frames occur more or less often than once per epoch."""
         return any(part.weight != 1 for part in self.train.values())
 
+    @property
+    def e0_choice(self) -> str | Mapping[str, float]:
+        """The choice of E0, with the whole path of a file."""
+        if isinstance(self.e0, str) and self.e0.endswith(".npz"):
+            return str(self.root.expanduser() / Path(self.e0).expanduser())
+        return self.e0
+
     def valid_share(self, total: int) -> int:
         """Number of the training frames to hold out for validation.
 

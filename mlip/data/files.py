@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from mlip.data.frames import Part
+from mlip.data.records import Marked, chosen
 from mlip.data.sources.labels import OPTION
 from mlip.data.sources.registry import SourceSettings, open_source
 from mlip.data.sources.source import BadRecordError, Source
@@ -54,10 +57,10 @@ class Files:
         weight: float = 1.0,
         option: str = OPTION,
     ) -> Part:
-        """The records of `file`, or of its slice `file@start:stop`.
+        """The records of `file`, of its slice `file@start:stop`, or those in `file@index.npy`.
 
         Args:
-            specification: the file or slice.
+            specification: the file, slice or choice.
             settings: how it is read, if not as the others.
             weight: as in `Part`.
             option: the user's option for the key of a label, for messages.
@@ -72,6 +75,8 @@ class Files:
             self.notes += (f"{name}: {note}" for note in source.notes)
             self._opened[key] = source
         source = self._opened[key]
+        if isinstance(window, Path):
+            return Part(source, _read_index(self._root / window, name, len(source)), weight)
         return Part(source, range(len(source))[window], weight)
 
     def read(self, part: Part) -> ReadPart:
@@ -82,7 +87,7 @@ class Files:
             MlipError: for a file that cannot be read.
         """
         found = ReadPart([], [], [])
-        for record, read in zip(part.records, _in_order(part), strict=True):
+        for record, read in zip(part.records, in_order(part), strict=True):
             if isinstance(read, Structure):
                 found.structures.append(read)
                 found.records.append(record)
@@ -93,7 +98,7 @@ class Files:
         return found
 
 
-def _in_order(part: Part) -> Iterator[Structure | BadRecordError]:
+def in_order(part: Part) -> Iterator[Structure | BadRecordError]:
     """The records of a part, bad ones as their errors."""
     if part.records == range(len(part.source)):
         yield from part.source.stream()  # faster in some formats
@@ -105,16 +110,40 @@ def _in_order(part: Part) -> Iterator[Structure | BadRecordError]:
             yield error
 
 
-def parse_slice(specification: str) -> tuple[str, slice]:
-    """`file@start:stop` as file and slice.
+def parse_slice(specification: str) -> tuple[str, slice | Path]:
+    """`file@start:stop` as file and slice, `file@index.npy` as file and file of record numbers.
 
     Raises:
-        MlipError: for anything but whole numbers behind the @.
+        MlipError: for anything else behind the @.
     """
     name, at, window = specification.rpartition("@")
     if not at:
         return specification, slice(None)
+    if window.endswith(".npy"):
+        return name, Path(window).expanduser()
     match = re.fullmatch(r"(-?\d*):(-?\d*)", window)
     if match is None:
-        raise MlipError(f"{specification}: expected file.xyz@start:stop with whole numbers.")
+        raise MlipError(
+            f"{specification}: expected file.xyz@start:stop with whole numbers, or "
+            "file.xyz@index.npy with a file of record numbers."
+        )
     return name, slice(*(int(end) if end else None for end in match.groups()))
+
+
+def _read_index(path: Path, name: str, count: int) -> Marked:
+    """The records whose numbers a file holds, as `mlip data split` writes it."""
+    try:
+        numbers = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise MlipError(f"{path} cannot be read as a file of record numbers ({error}).") from None
+    if numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer) or not len(numbers):
+        raise MlipError(
+            f"{path} holds {numbers.dtype} numbers of shape {numbers.shape}; expected record "
+            "numbers, one row of integers."
+        )
+    if numbers.min() < 0 or numbers.max() >= count or (np.diff(numbers) <= 0).any():
+        raise MlipError(
+            f"{path} does not belong to {name}: expected ascending record numbers from 0 to "
+            f"{count - 1}, found {numbers.min()} to {numbers.max()}."
+        )
+    return chosen(count, numbers)

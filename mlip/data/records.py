@@ -25,7 +25,7 @@ class Shuffled(Sequence[int]):
         stop: place after the last.
     """
 
-    def __init__(self, records: range, key: Sequence[int], start: int, stop: int) -> None:
+    def __init__(self, records: Records, key: Sequence[int], start: int, stop: int) -> None:
         self._records, self._key = records, tuple(key)
         self._start, self._stop = start, stop
 
@@ -49,7 +49,7 @@ class Marked(Sequence[int]):
         marks: whether each belongs, shape (len(records),).
     """
 
-    def __init__(self, records: range, marks: np.ndarray) -> None:
+    def __init__(self, records: Records, marks: np.ndarray) -> None:
         self._records = records
         self._bits = np.packbits(marks)
         counts = np.add.reduceat(marks, np.arange(0, len(marks), BLOCK), dtype=np.int64)
@@ -81,6 +81,21 @@ def take(records: Records, places: np.ndarray) -> np.ndarray:
     if isinstance(records, range):
         return records.start + records.step * places
     return records.take(places)
+
+
+def chosen(count: int, numbers: np.ndarray) -> Marked:
+    """Some of the first `count` records, by their numbers."""
+    marks = np.zeros(count, bool)
+    marks[numbers] = True
+    return Marked(range(count), marks)
+
+
+def beginning(records: Records, count: int) -> Records:
+    """The first ones of some records that stand in their order."""
+    if isinstance(records, range):
+        return records[:count]
+    numbers = take(records, np.arange(min(count, len(records))))
+    return chosen(int(numbers.max(initial=0)) + 1, numbers)
 
 
 def _inside(index: int, size: int) -> int:

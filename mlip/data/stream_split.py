@@ -61,7 +61,6 @@ def _by_frame(parts: Sequence[Part], fraction: float, seed: int) -> list[tuple[P
     pairs = []
     for number, (part, count) in enumerate(zip(parts, held_out.tolist(), strict=True)):
         records, key = part.records, (SPLIT_KEY, seed, number)
-        assert isinstance(records, range)
         valid = Part(part.source, Shuffled(records, key, 0, count))
         train = Part(part.source, Shuffled(records, key, count, len(records)), part.weight)
         pairs.append((train, valid))
@@ -70,7 +69,6 @@ def _by_frame(parts: Sequence[Part], fraction: float, seed: int) -> list[tuple[P
 
 def _by_group(part: Part, fraction: float, seed: int, unit: str) -> tuple[Part, Part]:
     records = part.records
-    assert isinstance(records, range)
     marks = np.zeros(len(records), bool)
     last, held_out = None, False
     for place, record in enumerate(records):

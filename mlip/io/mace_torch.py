@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,41 +11,13 @@ import numpy as np
 from flax import nnx
 
 from mlip.errors import MlipError
-from mlip.models.mace import MACE, MACEConfig, MACELayer
+from mlip.io.mace_constants import is_constant
+from mlip.io.mace_hyperparameters import config_from_torch, isolated_energies
+from mlip.models.mace import MACE, MACELayer
 from mlip.nn.linear import ElementLinear, EquivariantLinear
 from mlip.nn.radial import RadialMLP
 from mlip.nn.symmetric_contraction import SymmetricContraction
 from mlip.potential import Potential, Precision
-
-_INTERACTIONS = {
-    "RealAgnosticInteractionBlock": "plain",
-    "RealAgnosticResidualInteractionBlock": "residual",
-    "RealAgnosticDensityInteractionBlock": "density",
-    "RealAgnosticDensityResidualInteractionBlock": "density_residual",
-}
-
-_REQUIRED = (
-    "atomic_numbers",
-    "atomic_energies",
-    "r_max",
-    "num_bessel",
-    "num_polynomial_cutoff",
-    "max_ell",
-    "interaction",
-    "interaction_first",
-    "num_interactions",
-    "hidden_irreps",
-    "MLP_irreps",
-    "avg_num_neighbors",
-    "correlation",
-    "radial_MLP",
-)
-
-# Torch buffers whose values follow from the hyperparameters.
-_BUFFERS = re.compile(
-    r"(atomic_energies_fn|scale_shift|radial_embedding\.(bessel_fn|cutoff_fn))\..*"
-    r"|atomic_numbers|num_interactions|r_max|.*\.output_mask|.*\.U_matrix.*"
-)
 
 Weights = Mapping[str, np.ndarray]
 
@@ -57,97 +28,61 @@ def from_torch_weights(
     """A potential with the weights of a MACE model trained in torch.
 
     Args:
-        hyperparameters: by MACE's own names (`r_max`, `hidden_irreps`, …).
-        weights: by torch parameter name.
+        hyperparameters: by MACE's own names (`r_max`, `hidden_irreps`, …). Scale and shift are
+            taken from the weights where they are not among them.
+        weights: by torch parameter name; buffers, where they are there, are compared with the
+            constants used here.
         precision: of the resulting potential.
 
     Raises:
-        MlipError: for an option that has no counterpart here, or weights of another shape, too
-            few or too many.
+        MlipError: for an option that is not known or has no counterpart here, weights of another
+            shape, too few or too many, or a buffer of another value than is used here.
     """
-    config = config_from_torch(hyperparameters)
+    config = config_from_torch(_with_stored_scale(hyperparameters, weights))
+    e0 = isolated_energies(hyperparameters)
+    _check_basis(hyperparameters, weights)
     with jax.enable_x64(precision == "float64" or bool(jax.config.jax_enable_x64)):
         model = MACE(config, rngs=nnx.Rngs(0), dtype=jnp.dtype(precision))
-        _Loader(weights, jnp.dtype(precision)).load(model)
-    e0 = np.asarray(hyperparameters["atomic_energies"], dtype=np.float64)
+        _Loader(weights, e0, jnp.dtype(precision)).load(model)
     return Potential(
         model,
         elements=config.elements,
-        e0=dict(zip(config.elements, e0.tolist(), strict=True)),
+        e0=e0,
         precision=precision,
         metadata={"source": hyperparameters.get("source", "MACE weights from torch")},
     )
 
 
-def config_from_torch(hyperparameters: Mapping[str, Any]) -> MACEConfig:
-    """MACE's hyperparameters under our names.
+def _with_stored_scale(hyperparameters: Mapping[str, Any], weights: Weights) -> dict[str, Any]:
+    """The hyperparameters, with scale and shift of the weights where they do not name them."""
+    complete = dict(hyperparameters)
+    if "MACE" in (complete.get("model"), complete.get("model_class")):  # without scale and shift
+        return complete
+    for name in ("scale", "shift"):
+        stored = weights.get(f"scale_shift.{name}")
+        if stored is not None and complete.get(f"atomic_inter_{name}") is None:
+            complete[f"atomic_inter_{name}"] = np.asarray(stored, dtype=np.float64)
+    return complete
 
-    Raises:
-        MlipError: for an option that has no counterpart here, or one that is missing.
-    """
-    h = hyperparameters
-    missing = [name for name in _REQUIRED if name not in h]
-    if missing:
+
+def _check_basis(hyperparameters: Mapping[str, Any], weights: Weights) -> None:
+    """Refuse a reduced basis of couplings when nothing shows which one it is."""
+    stored = any(".U_matrix_" in name for name in weights)
+    if hyperparameters.get("use_reduced_cg") and not stored:
         raise MlipError(
-            f"the hyperparameters lack {', '.join(missing)}; give them by MACE's own names."
+            "use_reduced_cg=True, but the weights do not hold the couplings they belong to "
+            "(….U_matrix_…), so that these cannot be compared; export the buffers too."
         )
-    channels, hidden_lmax = _parse_hidden_irreps(h["hidden_irreps"])
-    transform = h.get("distance_transform", "None")
-    if h.get("radial_type", "bessel") != "bessel" or transform not in ("None", "Agnesi"):
-        raise MlipError(
-            f"radial_type={h.get('radial_type')} with distance_transform={transform} is not "
-            "supported; expected bessel with None or Agnesi."
-        )
-    return MACEConfig(
-        elements=tuple(h["atomic_numbers"]),
-        cutoff=h["r_max"],
-        channels=channels,
-        hidden_lmax=hidden_lmax,
-        lmax=h["max_ell"],
-        num_layers=h["num_interactions"],
-        correlation=h["correlation"],
-        num_bessel=h["num_bessel"],
-        envelope_power=h["num_polynomial_cutoff"],
-        radial_mlp=tuple(h["radial_MLP"]),
-        distance_transform="agnesi" if transform == "Agnesi" else "none",
-        interaction=_interaction(h["interaction"]),
-        first_interaction=_interaction(h["interaction_first"]),
-        readout_mlp=int(str(h["MLP_irreps"]).split("x")[0]),
-        zbl=bool(h.get("pair_repulsion", False)),
-        avg_num_neighbors=h["avg_num_neighbors"],
-        scale=h.get("atomic_inter_scale", 1.0),
-        shift=h.get("atomic_inter_shift", 0.0),
-    )
-
-
-def _interaction(name: str) -> str:
-    if name not in _INTERACTIONS:
-        known = ", ".join(_INTERACTIONS)
-        raise MlipError(f"interaction block {name} is not supported; expected one of {known}.")
-    return _INTERACTIONS[name]
-
-
-def _parse_hidden_irreps(irreps: str) -> tuple[int, int]:
-    parts = [part.strip() for part in irreps.split("+")]
-    expected = [f"{l}{'e' if l % 2 == 0 else 'o'}" for l in range(len(parts))]
-    counts, names = zip(*(part.split("x") for part in parts), strict=True)
-    if list(names) != expected or len(set(counts)) != 1:
-        raise MlipError(
-            f"hidden_irreps={irreps} is not supported; expected equally many channels of "
-            "0e, 1o, 2e, … as in 64x0e+64x1o."
-        )
-    return int(counts[0]), len(parts) - 1
 
 
 class _Loader:
     """Copies torch arrays into a module, remembering what was used."""
 
-    def __init__(self, weights: Weights, dtype: jnp.dtype) -> None:
-        self._weights, self._dtype = weights, dtype
+    def __init__(self, weights: Weights, e0: Mapping[int, float], dtype: jnp.dtype) -> None:
+        self._weights, self._e0, self._dtype = weights, e0, dtype
         self._used: set[str] = set()
 
     def load(self, model: MACE) -> None:
-        config = model.config
         self._set(model.embedding, "node_embedding.linear.weight")
         for index, layer in enumerate(model.layers):
             self._layer(layer, index)
@@ -158,17 +93,12 @@ class _Loader:
                     self._set(weight, f"{prefix}.linear_{k + 1}.weight")
             else:
                 self._set(readout.weight, f"{prefix}.linear.weight")
-        self._check_the_rest(config)
+        self._check_the_rest(model)
 
-    def _check_the_rest(self, config: MACEConfig) -> None:
-        """Nothing is left over but buffers and torch's empty placeholders."""
+    def _check_the_rest(self, model: MACE) -> None:
+        """Nothing is left over but constants, and they have the values used here."""
         for name in sorted(set(self._weights) - self._used):
-            known = _BUFFERS.fullmatch(name) or np.size(self._weights[name]) == 0
-            if name.startswith("pair_repulsion_fn."):
-                known = config.zbl
-            if name.startswith("radial_embedding.distance_transform."):
-                known = config.distance_transform == "agnesi"
-            if not known:
+            if not is_constant(name, self._weights[name], model.config, self._e0):
                 raise MlipError(
                     f"the weights hold {name}, which a model of these hyperparameters does not "
                     "have; do the hyperparameters belong to these weights?"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import jax
 from flax import nnx
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mlip.settings import Settings
 from mlip.tensor_products.auto import ConvolutionShape, PowerShape
-from mlip.tensor_products.registry import check_role
+from mlip.tensor_products.build import check_convolutions, check_powers, check_role
 
 OperatorShapes = Sequence[ConvolutionShape] | Sequence[PowerShape]
 
@@ -43,6 +44,26 @@ class ModelConfig(Settings):
     def _plays_its_role(cls, operator: Settings, info: ValidationInfo) -> Settings:
         check_role(operator, str(info.field_name))
         return operator
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        self.check_sizes()
+        # Degrees do not depend on the elements, which may still be open.
+        known = self if self.elements else self.model_copy(update={"elements": (1,)})
+        for field, shapes in known.operator_shapes().items():
+            operator = getattr(self, field)
+            if field == "convolution":
+                check_convolutions(operator, [shape[:3] for shape in shapes])
+            else:
+                check_powers(operator, [shape[:3] for shape in shapes])
+        return self
+
+    def check_sizes(self) -> None:
+        """Refuse numbers that do not fit one another.
+
+        Raises:
+            ValueError: naming them.
+        """
 
     def operator_shapes(self) -> Mapping[str, OperatorShapes]:
         """Sizes of what the model builds from each operator of its config, by field."""

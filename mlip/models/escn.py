@@ -28,9 +28,10 @@ from mlip.nn.radial import RadialMLP, bessel_basis, polynomial_envelope
 from mlip.nn.readout import MLPReadout
 from mlip.nn.so2_linear import SO2Linear, by_degree, by_order, gate_orders
 from mlip.tensor_products.auto import PowerShape
+from mlip.tensor_products.build import build_power
 from mlip.tensor_products.edgewise import sum_blocks
 from mlip.tensor_products.gaunt import GauntQuadratureSettings
-from mlip.tensor_products.registry import TensorProductSettings, build_power
+from mlip.tensor_products.registry import TensorProductSettings
 
 
 class ESCNConfig(ModelConfig):

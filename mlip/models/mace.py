@@ -29,12 +29,9 @@ from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.nn.symmetric_contraction import SymmetricContractionSettings
 from mlip.nn.zbl import zbl_energy
 from mlip.tensor_products.auto import ConvolutionShape, PowerShape
+from mlip.tensor_products.build import build_convolution, build_power
 from mlip.tensor_products.channelwise import ChannelwiseSettings
-from mlip.tensor_products.registry import (
-    TensorProductSettings,
-    build_convolution,
-    build_power,
-)
+from mlip.tensor_products.registry import TensorProductSettings
 
 Interaction = Literal["plain", "residual", "density", "density_residual"]
 

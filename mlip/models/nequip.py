@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import sqrt
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from mlip.graph import Graph
 from mlip.models.common import ModelConfig, OperatorShapes
@@ -24,9 +24,10 @@ from mlip.nn.radial import RadialMLP, bessel_basis, polynomial_envelope
 from mlip.nn.readout import LinearReadout
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.tensor_products.auto import ConvolutionShape
+from mlip.tensor_products.build import build_convolution
 from mlip.tensor_products.channel_groups import GroupedConvolution, channel_groups
 from mlip.tensor_products.channelwise import ChannelwiseSettings
-from mlip.tensor_products.registry import TensorProductSettings, build_convolution
+from mlip.tensor_products.registry import TensorProductSettings
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -67,15 +68,14 @@ class NequIPConfig(ModelConfig):
     def _one_number_for_all(cls, channels: Any) -> Any:
         return (channels,) if isinstance(channels, int) else channels
 
-    @model_validator(mode="after")
-    def _channels_of_every_degree(self) -> Self:
+    def check_sizes(self) -> None:
+        """Refuse channels that do not fit the degrees; see `ModelConfig`."""
         channels = self.degree_channels
         if len(channels) != self.lmax + 1 or list(channels) != sorted(channels, reverse=True):
             raise ValueError(
                 f"channels={list(channels)} does not fit lmax={self.lmax}; expected one number, or "
                 f"{self.lmax + 1} of which none is above the one before"
             )
-        return self
 
     @property
     def degree_channels(self) -> tuple[int, ...]:

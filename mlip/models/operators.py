@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from mlip.models.common import ModelConfig
 from mlip.tensor_products.auto import Choice, GraphSize, choose_convolution, choose_power
-from mlip.tensor_products.registry import AutoSettings, family_of
+from mlip.tensor_products.build import families, family_of
+from mlip.tensor_products.registry import AutoSettings
 
 C = TypeVar("C", bound=ModelConfig)
 
@@ -29,13 +30,20 @@ def choose_operators(config: C, size: GraphSize, dtype: str) -> tuple[C, list[st
         for field in config.operator_shapes()
         if isinstance(getattr(config, field), AutoSettings)
     }
-    sentences = [f"{field}: {choice}" for field, choice in choices.items()]
+    sentences = [_sentence(field, choice) for field, choice in choices.items()]
     chosen = {field: choice.settings for field, choice in choices.items()}
     return config.model_copy(update=chosen), sentences
 
 
 def _choose(config: ModelConfig, field: str, size: GraphSize, dtype: str) -> Choice:
     default = type(config).model_fields[field].default
-    family = getattr(config, field).family or family_of(default)
+    family = getattr(config, field).family or family_of(default, field)
     choose = {"convolution": choose_convolution, "product": choose_power}[field]
     return choose(family, config.operator_shapes()[field], size, dtype)  # type: ignore[operator]
+
+
+def _sentence(field: str, choice: Choice) -> str:
+    if choice.milliseconds:
+        return f"{field}: {choice}"
+    several = [family for family, members in families(field).items() if len(members) > 1]
+    return f"{field}: {choice}; model.{field}.family can be {' or '.join(several)}, with several"

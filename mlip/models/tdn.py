@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mlip.errors import MlipError
 from mlip.graph import Graph
@@ -23,9 +23,10 @@ from mlip.nn.path_shared_linear import GatedLinear, PathSharedLinear
 from mlip.nn.radial import GaussianBasis, NormalizedRadialMLP, polynomial_envelope
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.tensor_products.auto import ConvolutionShape
+from mlip.tensor_products.build import build_convolution
 from mlip.tensor_products.edgewise import add_copies, each_edge, sum_blocks
 from mlip.tensor_products.path_shared import PathSharedSettings
-from mlip.tensor_products.registry import TensorProductSettings, build_convolution
+from mlip.tensor_products.registry import TensorProductSettings
 
 
 class TDNConfig(ModelConfig):
@@ -64,14 +65,13 @@ class TDNConfig(ModelConfig):
         1.0, gt=0, description="average atoms of a structure; from the data"
     )
 
-    @model_validator(mode="after")
-    def _heads_share_the_channels(self) -> Self:
+    def check_sizes(self) -> None:
+        """Refuse channels that the heads cannot share; see `ModelConfig`."""
         if self.channels % self.num_heads:
             raise ValueError(
                 f"channels={self.channels} cannot be shared among num_heads={self.num_heads}; "
                 "choose a multiple of num_heads"
             )
-        return self
 
     def operator_shapes(self) -> dict[str, list[ConvolutionShape]]:
         """Two convolutions in each layer."""

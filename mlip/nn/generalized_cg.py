@@ -94,8 +94,21 @@ def monomial_coefficients(lmax: int, degree: int, correlation: int) -> np.ndarra
     Returns:
         float64, shape (paths, 2·degree + 1, monomials), read-only.
     """
-    tensor = coupling_tensor(lmax, degree, correlation)
-    d = dim(lmax)
+    result = coupling_polynomials(coupling_tensor(lmax, degree, correlation))
+    result.setflags(write=False)
+    return result
+
+
+def coupling_polynomials(tensor: np.ndarray) -> np.ndarray:
+    """Couplings as coefficients of the sorted monomials.
+
+    Args:
+        tensor: shape (paths, components, d, …, d).
+
+    Returns:
+        Shape (paths, components, monomials).
+    """
+    d, correlation = tensor.shape[-1], tensor.ndim - 2
     position = {m: k for k, m in enumerate(monomials(d, correlation))}
     grid = np.indices((d,) * correlation).reshape(correlation, -1).T
     target = np.array([position[tuple(row)] for row in np.sort(grid, axis=1).tolist()])
@@ -103,5 +116,4 @@ def monomial_coefficients(lmax: int, degree: int, correlation: int) -> np.ndarra
     result = np.stack([np.bincount(target, weights=row, minlength=len(position)) for row in flat])
     result = result.reshape(*tensor.shape[:2], len(position))
     result[np.abs(result) < 1e-12] = 0.0
-    result.setflags(write=False)
     return result

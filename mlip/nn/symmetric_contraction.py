@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from mlip.nn.components import sum_components, take_components
 from mlip.nn.generalized_cg import monomial_coefficients, monomials
 from mlip.nn.irreps import dim, reflection_class
+from mlip.nn.powers import check_feature, check_power
 from mlip.settings import Settings
 
 # Up to this many elements every atom is multiplied with the matrices of all elements, which costs
@@ -50,6 +51,9 @@ class SymmetricContraction(nnx.Module):
         rngs: source of the initial weights.
         dtype: floating-point type.
 
+    Raises:
+        MlipError: for a correlation that is not 1 to 4, or a degree above correlation · lmax.
+
     Source: Batatia et al., NeurIPS 2022, eqs. 10–11.
     """
 
@@ -64,8 +68,9 @@ class SymmetricContraction(nnx.Module):
         rngs: nnx.Rngs,
         dtype: DTypeLike,
     ) -> None:
+        self.check_sizes(lmax, hidden_lmax, correlation)
         self.lmax, self.hidden_lmax, self.correlation = lmax, hidden_lmax, correlation
-        self.num_elements = num_elements
+        self.num_elements, self.channels = num_elements, channels
         self.weights = nnx.List(
             [
                 nnx.List(
@@ -78,10 +83,20 @@ class SymmetricContraction(nnx.Module):
             ]
         )
 
+    @staticmethod
+    def check_sizes(lmax: int, hidden_lmax: int, correlation: int) -> None:
+        """Refuse what cannot be built; see `check_power`."""
+        check_power(lmax, hidden_lmax, correlation, reached=correlation * lmax)
+
     def __call__(
         self, features: Float[Array, "N d channels"], species: Int[Array, "N"]
     ) -> Float[Array, "N d_out channels"]:
-        """Contract A of shape (N, (lmax+1)², channels) to (N, (hidden_lmax+1)², channels)."""
+        """Contract A of shape (N, (lmax+1)², channels) to (N, (hidden_lmax+1)², channels).
+
+        Raises:
+            MlipError: for a feature of another shape.
+        """
+        check_feature(features, self.lmax, self.channels)
         if self.num_elements <= MOST_ELEMENTS_WITHOUT_TILES:
             x = jnp.transpose(features, (2, 1, 0))[:, None]  # (C, 1, d, N)
             every = jnp.arange(self.num_elements, dtype=species.dtype)

@@ -14,7 +14,7 @@ Files (`metrics.jsonl` or `evaluation.json` must exist, the others make the page
     last row waited for data) and, at the end of an epoch, `epoch_seconds`.
     `event` rows have `event`: `start` (`num_parameters`, `precision`, `device`, `batches`,
     `shapes`, `padding_share`), `data_warning` (`message`), `compile` (`function`, `shape`, and
-    here `seconds` is how long it took), `stage` (`name`), `resume`, `signal`.
+    here `seconds` is how long it took), `stage` (`name`), `resume`.
     A last line cut short by a kill is skipped.
 
 `evaluation.json`

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
     from mlip.potential import Output, Potential
 
-logger = logging.getLogger(__name__)
-
 
 class CompilationRecord(NamedTuple):
     """One compilation of the model.
@@ -42,11 +39,6 @@ class CompilationRecord(NamedTuple):
     shape: BatchShape
     reason: str
     seconds: float
-
-    def __str__(self) -> str:
-        _, nodes, blocks, width = self.shape
-        size = f"{nodes} atoms and {blocks}x{width} edges"
-        return f"compiled for {size} in {self.seconds:.1f} s ({self.reason})"
 
 
 class _Template:
@@ -97,6 +89,8 @@ class MLIPCalculator(Calculator):
     yz, xz, xy. The energy is the total energy: E0 included. `stress` needs periodicity in three
     directions, and forces that are the gradient of the energy.
 
+    Before the model is compiled for a new shape, the logger `mlip` says so and why, as a warning.
+
     Args:
         potential: what to evaluate.
         skin: how much farther than the cutoff neighbours are searched, Å. A wider skin means
@@ -108,8 +102,9 @@ class MLIPCalculator(Calculator):
         shortest: the shortest distance between two atoms of the latest structure, Å.
 
     Raises:
-        MlipError: for an element the potential does not know, coinciding atoms, non-finite
-            positions or a cell without volume (when a property is asked for).
+        MlipError: for a negative skin; and, when a property is asked for, for an element the
+            potential does not know, coinciding atoms, non-finite positions or a cell without
+            volume.
     """
 
     implemented_properties = ("energy", "free_energy", "energies", "forces", "stress")
@@ -178,11 +173,9 @@ class MLIPCalculator(Calculator):
         counts = np.bincount(neighbors.receivers, minlength=len(structure))
         shape, reason = self._buckets.fit(counts)
         graph = self._graph(structure, neighbors, shape)
-        if not reason:
-            return self.potential.evaluate_graph(graph)
-        logger.info("%s: %s", shape, reason)
+        reason = reason or "first use of a shape given to the calculator"
         before = len(self.potential.compilations)
-        output = self.potential.evaluate_graph(graph)
+        output = self.potential.evaluate_graph(graph, reason)
         for compilation in self.potential.compilations[before:]:
             self.compilations.append(CompilationRecord(shape, reason, compilation.seconds))
         return output

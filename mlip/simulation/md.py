@@ -18,7 +18,7 @@ from mlip.simulation.calculator import CompilationRecord, MLIPCalculator
 from mlip.simulation.guard import Guard
 from mlip.simulation.integrators import Ensemble, Integrator
 from mlip.simulation.md_log import HEADER, Drift, fit_drift, log_row, read_log
-from mlip.simulation.progress import CompilationNotes, StepProgress, say
+from mlip.simulation.progress import StepProgress, say
 from mlip.simulation.records import AppendFile, frame_text, prepare_folder
 from mlip.simulation.restart import RestartState, find_restart, fingerprint, save_restart
 from mlip.simulation.velocities import degrees_of_freedom, draw_momenta, temperature_of
@@ -68,6 +68,10 @@ class MDSettings(Settings):
             raise ValueError("give the length of the run as time (ps) or as steps, not both")
         if self.max_temperature <= self.temperature:
             raise ValueError("max_temperature must be above temperature")
+        if self.ensemble != "npt":
+            self.require_default(["pressure", "barostat_time"], "only for ensemble=npt")
+        if self.ensemble == "nve":
+            self.require_default(["friction"], "only for ensemble=langevin and npt")
         return self
 
     @property
@@ -173,7 +177,6 @@ class _Run:
         self.step = self.first = stored.step if stored else 0
         self.calculator = MLIPCalculator(potential, shapes=stored.shapes if stored else ())
         self.atoms.calc = self.calculator
-        self.compilations = CompilationNotes(self.calculator, console)
         if stored:
             self.atoms.set_cell(stored.cell)
             self.atoms.arrays["positions"] = stored.positions.copy()
@@ -246,7 +249,6 @@ class _Run:
 
     def _check(self) -> None:
         self.atoms.get_forces()
-        self.compilations.update()
         self.temperature = temperature_of(self.atoms, self.degrees)
         self.guard.check(self.atoms, self.step, self.temperature)
 
@@ -289,6 +291,12 @@ class _Run:
             f"{settings.timestep:g} fs, {potential.precision} on {jax.default_backend()}"
         )
         say(self.console, text + ("" if self.is_new else f", continuing from step {self.step}"))
+        if self.is_new and not settings.init_velocities:
+            temperature = temperature_of(self.atoms, self.degrees)
+            start = f"with the structure's own velocities, at {temperature:.0f} K"
+            if temperature == 0.0:
+                start = "without velocities, as the structure has none"
+            say(self.console, f"init_velocities=false: starting {start}")
 
     def _conclude(self, result: MDResult) -> None:
         done = self.step - self.first

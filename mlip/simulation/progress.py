@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-if TYPE_CHECKING:
-    from mlip.simulation.calculator import MLIPCalculator
 
 LINE_INTERVAL = 15.0  # s between two plain lines
 
@@ -56,6 +53,12 @@ class StepProgress:
         if self._bar is not None:
             self._bar.stop()
 
+    def resize(self, total: int) -> None:
+        """Correct the number of steps."""
+        self._total = total
+        if self._bar is not None:
+            self._bar.update(self._task, total=total)
+
     def update(self, step: int, text: str) -> None:
         """Show the step just done and what is known of it."""
         if self._bar is not None:
@@ -63,25 +66,6 @@ class StepProgress:
         elif time.monotonic() - self._last >= LINE_INTERVAL:
             self._last = time.monotonic()
             say(self._console, f"{self._label} {step}/{self._total}  {text}")
-
-
-class CompilationNotes:
-    """Prints each compilation of a calculator once.
-
-    Args:
-        calculator: to watch.
-        console: where to print.
-    """
-
-    def __init__(self, calculator: MLIPCalculator, console: Console) -> None:
-        self._calculator, self._console = calculator, console
-        self._said = 0
-
-    def update(self) -> None:
-        """Print those that are new."""
-        for record in self._calculator.compilations[self._said :]:
-            say(self._console, str(record))
-        self._said = len(self._calculator.compilations)
 
 
 def say(console: Console, text: str) -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from ase import units
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
-from pydantic import Field
+from pydantic import Field, model_validator
 from rich.console import Console
 
 from mlip.errors import MlipError
 from mlip.settings import Settings
 from mlip.simulation.calculator import MLIPCalculator
-from mlip.simulation.progress import CompilationNotes, StepProgress, say
+from mlip.simulation.progress import StepProgress, say
 from mlip.simulation.records import AppendFile, frame_text, prepare_folder, write_atomically
 
 if TYPE_CHECKING:
@@ -45,6 +45,12 @@ class RelaxSettings(Settings):
     max_steps: int = Field(500, ge=0, description="give up after this many steps")
     relax_cell: bool = Field(False, description="relax the cell as well")
     pressure: float = Field(0.0, description="on the relaxing cell, GPa")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.relax_cell:
+            self.require_default(["pressure"], "it acts on the cell, only for relax_cell=true")
+        return self
 
 
 class RelaxResult(NamedTuple):
@@ -119,7 +125,6 @@ def _relax(
     for name in (RELAXED, UNCONVERGED):
         (folder / name).unlink(missing_ok=True)
     atoms.calc = MLIPCalculator(potential)
-    notes = CompilationNotes(atoms.calc, console)
     target: Any = atoms
     if settings.relax_cell:
         target = FrechetCellFilter(atoms, scalar_pressure=settings.pressure * units.GPa)
@@ -131,7 +136,6 @@ def _relax(
         with StepProgress("relax", settings.max_steps, 0, console) as progress:
             for done in optimizer.irun(fmax=settings.fmax, steps=settings.max_steps):
                 converged = bool(done)
-                notes.update()
                 _require_finite(atoms, optimizer.nsteps)
                 log.write(_row(atoms, optimizer.nsteps))
                 trajectory.write(frame_text(atoms, step=optimizer.nsteps))

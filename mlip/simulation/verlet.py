@@ -54,9 +54,17 @@ class VerletList:
 
     Attributes:
         searches: how many times the candidates were searched.
+
+    Raises:
+        MlipError: for a skin that is negative or not finite.
     """
 
     def __init__(self, cutoff: float, skin: float) -> None:
+        if not 0.0 <= skin < np.inf:
+            raise MlipError(
+                f"skin={skin}: expected zero or more, by how many Å farther than the cutoff "
+                "neighbours are searched."
+            )
         self.cutoff = float(cutoff)
         self.skin = float(skin)
         self.searches = 0

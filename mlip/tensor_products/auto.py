@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,15 +21,12 @@ import numpy as np
 from flax import nnx
 
 from mlip import runtime
+from mlip.errors import MlipError
 from mlip.graph import Graph, bare_graph
 from mlip.nn.irreps import dim
 from mlip.settings import Settings
-from mlip.tensor_products.registry import (
-    Operator,
-    build_convolution,
-    build_power,
-    family_members,
-)
+from mlip.tensor_products.build import build_convolution, build_power, family_members
+from mlip.tensor_products.registry import Operator
 
 ROUNDS = 15  # timed calls of each candidate, in turn
 WARM_UP = 2
@@ -82,13 +80,20 @@ class PowerShape(NamedTuple):
     channels: int
 
 
+class Program(NamedTuple):
+    """What is timed, before it is compiled, and its arguments."""
+
+    lowered: jax.stages.Lowered
+    arguments: tuple[Any, ...]
+
+
 class Choice(NamedTuple):
     """The outcome of a comparison.
 
     Attributes:
         settings: of the fastest operator.
-        milliseconds: median time of value and gradient of each candidate, by name; empty where
-            there was one candidate only.
+        milliseconds: median time of value and gradient of each candidate, by name, the same for
+            those that are one program here; empty where there was one candidate only.
         family: what they have in common.
         remembered: whether the times were read from the disk.
     """
@@ -102,8 +107,10 @@ class Choice(NamedTuple):
         name = self.settings.name  # type: ignore[attr-defined]
         if not self.milliseconds:
             return f"{name}, the only operator of family {self.family}"
-        ranked = sorted(self.milliseconds.items(), key=lambda item: item[1])
-        times = ", ".join(f"{operator} {value:.2f} ms" for operator, value in ranked)
+        names: dict[float, list[str]] = {}
+        for operator, value in sorted(self.milliseconds.items(), key=lambda item: item[1]):
+            names.setdefault(value, []).append(operator)
+        times = ", ".join(f"{' = '.join(same)} {value:.2f} ms" for value, same in names.items())
         source = "as measured before" if self.remembered else "measured now"
         return f"{name}, the fastest of family {self.family} ({times}; {source})"
 
@@ -123,7 +130,7 @@ def choose_convolution(
         MlipError: for a family that has no convolution.
     """
 
-    def program(operator: Settings) -> Callable[[], Any]:
+    def program(operator: Settings) -> Program:
         built = [build_convolution(operator, *shape[:3]) for shape in shapes]
         graph = _graph(size)
 
@@ -141,7 +148,7 @@ def choose_convolution(
         ]
         highest = max(shape.harmonics_lmax for shape in shapes)
         harmonics = _random((size.blocks, size.width, dim(highest)), dtype)
-        return _compiled(jax.grad(energy, argnums=(0, 1)), features, harmonics)
+        return _lowered(jax.grad(energy, argnums=(0, 1)), features, harmonics)
 
     members = family_members(family, "convolution")
     key = ["convolution", [list(shape) for shape in shapes], list(size), dtype]
@@ -161,7 +168,7 @@ def choose_power(family: str, shapes: Sequence[PowerShape], size: GraphSize, dty
         MlipError: for a family that has no many-body product.
     """
 
-    def program(operator: Settings) -> Callable[[], Any]:
+    def program(operator: Settings) -> Program:
         layers = [
             build_power(operator, *shape, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype))
             for shape in shapes
@@ -179,7 +186,7 @@ def choose_power(family: str, shapes: Sequence[PowerShape], size: GraphSize, dty
         features = [
             _random((size.nodes, dim(shape.lmax), shape.channels), dtype) for shape in shapes
         ]
-        return _compiled(jax.grad(energy, argnums=(0, 1)), state, features)
+        return _lowered(jax.grad(energy, argnums=(0, 1)), state, features)
 
     members = family_members(family, "product")
     key = ["product", [list(shape) for shape in shapes], list(size), dtype]
@@ -190,21 +197,48 @@ def _choose(
     family: str,
     members: Sequence[Operator],
     key: list[Any],
-    program: Callable[[Settings], Callable[[], Any]],
+    program: Callable[[Settings], Program],
 ) -> Choice:
     candidates = {member.name: member.settings() for member in members}
     if len(candidates) == 1:
         return Choice(next(iter(candidates.values())), {}, family, remembered=False)
-    memory = _Memory(
-        [family, sorted(candidates), key, jax.__version__, jax.devices()[0].device_kind]
-    )
+    device = [jax.devices()[0].device_kind, runtime.num_threads()]
+    memory = _Memory([family, sorted(candidates), key, _version(), jax.__version__, *device])
     times = memory.read()
     remembered = times is not None
     if times is None:
-        times = _time_in_turn({name: program(one) for name, one in candidates.items()})
+        times = _measure(candidates, program)
         memory.write(times)
     fastest = min(times, key=lambda name: times[name])
     return Choice(candidates[fastest], times, family, remembered)
+
+
+def _measure(
+    candidates: Mapping[str, Settings], program: Callable[[Settings], Program]
+) -> dict[str, float]:
+    """Times of those that can give the degrees; operators that are one program are timed once."""
+    programs: dict[str, Program] = {}
+    for name, settings in candidates.items():
+        try:
+            programs[name] = program(settings)
+        except MlipError as error:
+            reason = error
+    if not programs:
+        raise reason
+    texts = {name: one.lowered.as_text() for name, one in programs.items()}
+    first: dict[str, str] = {}
+    for name, text in texts.items():
+        first.setdefault(text, name)
+    times = _time_in_turn({name: _compiled(programs[name]) for name in first.values()})
+    return {name: times[first[text]] for name, text in texts.items()}
+
+
+def _version() -> str:
+    """Of this package: another one may compute the same otherwise."""
+    try:
+        return version("jax-mlip")
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _time_in_turn(programs: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
@@ -219,9 +253,13 @@ def _time_in_turn(programs: Mapping[str, Callable[[], Any]]) -> dict[str, float]
     return {name: 1000.0 * float(np.median(values)) for name, values in seconds.items()}
 
 
-def _compiled(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    program = jax.jit(function).lower(*arguments).compile()
-    return lambda: program(*arguments)
+def _lowered(function: Callable[..., Any], *arguments: Any) -> Program:
+    return Program(jax.jit(function).lower(*arguments), arguments)
+
+
+def _compiled(program: Program) -> Callable[[], Any]:
+    compiled = program.lowered.compile()
+    return lambda: compiled(*program.arguments)
 
 
 def _random(shape: tuple[int, ...], dtype: str) -> jax.Array:

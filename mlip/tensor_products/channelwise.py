@@ -58,7 +58,7 @@ class ChannelwiseConvolution(Convolution):
 
     @property
     def multiplies(self) -> int:
-        """Multiplications for one channel of one edge, the shared rotations left out."""
+        """Weights and rotations of each path; see `Convolution`."""
         sizes = [(2 * path.l1 + 1) * (2 * path.l3 + 2) for path in self._paths]
         return sum(sizes)
 

@@ -61,6 +61,7 @@ class ClebschGordanDense(ClebschGordan):
 
     def multiplies(self, paths: Paths = "even") -> int:
         """Two for every entry of every block."""
+        check_paths(self, paths)
         return 2 * sum(
             (2 * p.l1 + 1) * (2 * p.l2 + 1) * (2 * p.l3 + 1) for p in self._couplings[paths]
         )

@@ -17,14 +17,10 @@ from mlip.errors import MlipError
 from mlip.nn.irreps import degree_slice, dim
 from mlip.nn.wigner import edge_frame
 from mlip.settings import Settings
-from mlip.tensor_products.cp_decomposition import (
-    EXACT,
-    CPFactors,
-    CPPaths,
-    best_fit,
-    fused_tensor,
-)
+from mlip.tensor_products.cp_decomposition import EXACT, CPFactors, best_fit
+from mlip.tensor_products.fused import FusedPaths, fused_tensor
 from mlip.tensor_products.pointwise import (
+    MatrixPoints,
     PointwiseConvolution,
     PointwiseMatrices,
     PointwiseProduct,
@@ -46,7 +42,7 @@ class CPSettings(Settings):
         "exact",
         description="number of products: exact, paper (7 L² at most, approximate) or a number",
     )
-    paths: CPPaths = Field(
+    paths: FusedPaths = Field(
         "even",
         description="couplings: even respects mirror images, all mixes both parities",
     )
@@ -93,7 +89,7 @@ class CPProduct(PointwiseProduct):
         lmax2: int,
         output_lmax: int,
         rank: Rank = "exact",
-        paths: CPPaths = "even",
+        paths: FusedPaths = "even",
     ) -> None:
         super().__init__(lmax1, lmax2, output_lmax)
         degrees = (lmax1, lmax2, output_lmax)
@@ -126,11 +122,28 @@ def cp_convolution(
     """
     weighting: Literal["shared", "degree"] = "shared" if settings.shared_weights else "degree"
     product = cp_product(settings, input_lmax, harmonics_lmax, output_lmax)
-    return PointwiseConvolution(product, weighting)
+    points = MatrixPoints(product.matrices(product.paths[0]), weighting)
+    return PointwiseConvolution(product, points)
+
+
+def rank_that_is_exact(settings: CPSettings, *degrees: int) -> str | None:
+    """A sentence where a number of products approximates nothing; else nothing."""
+    if not isinstance(settings.rank, int):
+        return None
+    lmax1, lmax2, output_lmax = degrees
+    exact = cp_factors(lmax1, lmax2, output_lmax, settings.paths, "exact").rank
+    if settings.rank < exact:
+        return None
+    return (
+        f"cp: a rank of {settings.rank} was asked for, but {exact} products are exact for degrees "
+        f"{', '.join(map(str, degrees))}; ask for fewer, or for rank exact"
+    )
 
 
 @cache
-def cp_factors(lmax1: int, lmax2: int, output_lmax: int, paths: CPPaths, rank: Rank) -> CPFactors:
+def cp_factors(
+    lmax1: int, lmax2: int, output_lmax: int, paths: FusedPaths, rank: Rank
+) -> CPFactors:
     """The decomposition of the fused tensor of some degrees.
 
     Exact ones and those of rank 7 L² (L the highest degree that is reached) come with the program.
@@ -175,7 +188,7 @@ def cp_factors(lmax1: int, lmax2: int, output_lmax: int, paths: CPPaths, rank: R
     return CPFactors(*factors)
 
 
-def _sorted_factors(degrees: tuple[int, int, int], paths: CPPaths, rank: Rank) -> CPFactors:
+def _sorted_factors(degrees: tuple[int, int, int], paths: FusedPaths, rank: Rank) -> CPFactors:
     """Of degrees that ascend, the highest of which is reached."""
     exact = _exact_factors(degrees, paths)
     if rank == "exact":
@@ -189,7 +202,7 @@ def _sorted_factors(degrees: tuple[int, int, int], paths: CPPaths, rank: Rank) -
     return best_fit(fused_tensor(*degrees, paths), limit, SEEDS)[0]
 
 
-def _exact_factors(degrees: tuple[int, int, int], paths: CPPaths) -> CPFactors:
+def _exact_factors(degrees: tuple[int, int, int], paths: FusedPaths) -> CPFactors:
     """The shipped ones; or else those of three equal degrees, cut, if they beat trivial ones."""
     shipped, cube = (factor_file(d, paths, "exact") for d in (degrees, (degrees[-1],) * 3))
     if shipped.is_file():
@@ -221,7 +234,7 @@ def paper_rank(lmax: int) -> int:
 
 
 def factor_file(
-    degrees: tuple[int, int, int], paths: CPPaths, rank: Literal["exact", "paper"]
+    degrees: tuple[int, int, int], paths: FusedPaths, rank: Literal["exact", "paper"]
 ) -> Path:
     """Where a decomposition for ascending degrees lies."""
     return SHIPPED / f"{paths}_{'_'.join(map(str, degrees))}_{rank}.safetensors"
@@ -245,7 +258,7 @@ class CPError(NamedTuple):
     bound: float
 
 
-def cp_error(lmax: int, rank: Rank, paths: CPPaths, rotations: int = 20) -> CPError:
+def cp_error(lmax: int, rank: Rank, paths: FusedPaths, rotations: int = 20) -> CPError:
     """Violation of rotational symmetry for three equal degrees, beside its bound.
 
     For each of some random rotations g the bilinear map T(g·, g·) − g T(·, ·) is maximised over

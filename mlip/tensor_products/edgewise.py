@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mlip.graph import Graph
-from mlip.tensor_products.protocol import Convolution, NodeProduct, Paths
+from mlip.tensor_products.protocol import Convolution, NodeProduct
 
-Weighting = Literal["copy", "degree", "shared"]
+Weighting = Literal["copy", "degree"]
 """What a weight of an edge and channel multiplies.
 
 `copy`: a copy of the result; `degree`: a degree of the harmonics, which makes the filter
-Σ_l R_l(r) Y_l of each channel; `shared`: everything.
+Σ_l R_l(r) Y_l of each channel.
 """
 
 
@@ -30,41 +30,34 @@ class EdgewiseConvolution(Convolution):
     Args:
         product: features of the sender times harmonics of the edge.
         weighting: what the weights multiply.
-        paths: the couplings, out of those of the product.
     """
 
-    def __init__(
-        self, product: NodeProduct, weighting: Weighting, paths: Paths | None = None
-    ) -> None:
+    def __init__(self, product: NodeProduct, weighting: Weighting) -> None:
         super().__init__(product.lmax1, product.lmax2, product.output_lmax)
         self.product, self.weighting = product, weighting
-        self.paths = paths or product.paths[0]
-        self.exact, self.mirrors = product.exact, self.paths != "mixed"
+        self._paths = product.paths[0]
+        self.exact, self.mirrors = product.exact, self._paths != "mixed"
 
     @property
     def num_weights(self) -> int:
         """Weights per edge and channel."""
-        counts = {
-            "copy": sum(self.output_multiplicity),
-            "degree": self.harmonics_lmax + 1,
-            "shared": 1,
-        }
-        return counts[self.weighting]
+        if self.weighting == "degree":
+            return self.harmonics_lmax + 1
+        return sum(self.output_multiplicity)
 
     @property
     def output_multiplicity(self) -> tuple[int, ...]:
         """Copies of each degree."""
-        return self.product.copies(self.paths)
+        return self.product.copies(self._paths)
 
     @property
     def multiplies(self) -> int:
-        """Multiplications for one channel of one edge."""
-        weighted = {
-            "copy": sum((2 * l + 1) * n for l, n in enumerate(self.output_multiplicity)),
-            "degree": (self.harmonics_lmax + 1) ** 2,
-            "shared": (self.input_lmax + 1) ** 2,
-        }
-        return self.product.multiplies(self.paths) + weighted[self.weighting]
+        """Those of the product, and one for each number that is weighted; see `Convolution`."""
+        if self.weighting == "degree":
+            weighted = (self.harmonics_lmax + 1) ** 2
+        else:
+            weighted = sum((2 * l + 1) * n for l, n in enumerate(self.output_multiplicity))
+        return self.product.multiplies(self._paths) + weighted
 
     def __call__(
         self,
@@ -84,11 +77,9 @@ class EdgewiseConvolution(Convolution):
         weights: Float[Array, "B W weights_channels"],
     ) -> list[Float[Array, "B m copies_channels"]]:
         """Messages of features on edges, summed over each row; see `Convolution`."""
-        x, channels = features, features.shape[-1]
+        channels = features.shape[-1]
         y = jnp.stack(harmonics, axis=-1)[..., None]  # (B, W, d2, 1)
-        if self.weighting == "shared":
-            x = x * weights[:, :, None, :]
-        elif self.weighting == "degree":
+        if self.weighting == "degree":
             per_degree = weights.reshape(*weights.shape[:2], -1, channels)
             y = y * jnp.repeat(
                 per_degree,
@@ -96,7 +87,7 @@ class EdgewiseConvolution(Convolution):
                 axis=2,
                 total_repeat_length=y.shape[2],
             )
-        parts = self.product(x, y, self.paths)
+        parts = self.product(features, y, self._paths)
         if self.weighting == "copy":
             sizes = np.cumsum(self.output_multiplicity)[:-1] * channels
             by_degree = jnp.split(weights[:, :, None, :], sizes.tolist(), axis=-1)

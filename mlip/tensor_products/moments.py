@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from mlip.graph import Graph
-from mlip.nn.irreps import degree_slice
+from mlip.nn.irreps import degree_slice, dim
 from mlip.tensor_products.edgewise import sum_blocks
 from mlip.tensor_products.layout import split_reached
-from mlip.tensor_products.protocol import Convolution, NodeProduct
+from mlip.tensor_products.protocol import NEIGHBORS, Convolution, NodeProduct
 
 
 class MomentConvolution(Convolution):
@@ -25,25 +24,21 @@ class MomentConvolution(Convolution):
     Since K is bilinear and the same for all edges, it is applied to the moments M_i of a block of
     neighbours and not to single edges. Moments are plain matrix products that sum over the
     neighbours as they go; with few degrees in the features they are smaller than values of the
-    features at points, or at the rank of a decomposition. How K is evaluated elsewhere, and at
-    which cost, makes no difference here.
+    features at points. A channel has one weight for each edge and degree of the harmonics, which
+    makes the filter Σ_l w_l(r) Y_l.
 
     Args:
         product: gives degrees and what is known about the map.
         coefficients: K, shape (d1, d2, d3); zero in degrees that are never reached.
-        weighting: one weight per edge and channel (`shared`), or one per degree l of the harmonics
-            (`degree`), which makes the filter Σ_l w_l(r) Y_l of each channel.
     """
 
     def __init__(
         self,
         product: NodeProduct,
         coefficients: Float[np.ndarray, "d1 d2 d3"],
-        weighting: Literal["degree", "shared"],
     ) -> None:
         super().__init__(product.lmax1, product.lmax2, product.output_lmax)
         paths = product.paths[0]
-        self.weighting = weighting
         self.exact, self.mirrors = product.exact, paths != "mixed"
         self._multiplicity = product.copies(paths)
         reached = [
@@ -54,8 +49,8 @@ class MomentConvolution(Convolution):
 
     @property
     def num_weights(self) -> int:
-        """Weights per edge and channel."""
-        return self.harmonics_lmax + 1 if self.weighting == "degree" else 1
+        """One for each degree of the harmonics."""
+        return self.harmonics_lmax + 1
 
     @property
     def output_multiplicity(self) -> tuple[int, ...]:
@@ -64,9 +59,8 @@ class MomentConvolution(Convolution):
 
     @property
     def multiplies(self) -> int:
-        """Multiplications for one channel of one edge; the map of the moments is left out."""
-        inputs, harmonics = (self.input_lmax + 1) ** 2, (self.harmonics_lmax + 1) ** 2
-        return inputs * (self.num_weights + harmonics)
+        """Weights, moments, and the map of the moments; see `Convolution`."""
+        return moment_multiplies(self.input_lmax, self.harmonics_lmax, len(self._coefficients))
 
     def __call__(
         self,
@@ -108,15 +102,22 @@ class MomentConvolution(Convolution):
     ) -> Float[Array, "B d2_d channels"]:
         """Σ over the edges of each row, harmonics outermost."""
         flat = (*features.shape[:2], -1)
-        groups = (
-            [list(harmonics[degree_slice(l)]) for l in range(self.harmonics_lmax + 1)]
-            if self.weighting == "degree"
-            else [list(harmonics)]
-        )
         # Weights are split, not sliced: the derivative of a split is one concatenation.
-        by_group = jnp.split(weights[:, :, None], len(groups), axis=-1)
+        by_degree = jnp.split(weights[:, :, None], self.num_weights, axis=-1)
         parts = [
-            jnp.stack(group, axis=1) @ (features * weight).reshape(flat)
-            for group, weight in zip(groups, by_group, strict=True)
+            jnp.stack(harmonics[degree_slice(l)], axis=1) @ (features * weight).reshape(flat)
+            for l, weight in enumerate(by_degree)
         ]
         return jnp.concatenate(parts, axis=1).reshape(len(features), -1, features.shape[-1])
+
+
+def moment_multiplies(input_lmax: int, harmonics_lmax: int, reached: int) -> int:
+    """Multiplications of a `MomentConvolution` for one channel of one edge.
+
+    Args:
+        input_lmax: highest degree of the sender features.
+        harmonics_lmax: highest degree of the edge harmonics.
+        reached: components of the result in degrees that are reached.
+    """
+    inputs, moments = dim(input_lmax), dim(input_lmax) * dim(harmonics_lmax)
+    return inputs * (harmonics_lmax + 1) + moments + moments * reached // NEIGHBORS

@@ -14,20 +14,26 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from pydantic import Field
 
 from mlip.graph import Graph
 from mlip.nn.irreps import coupling_paths
 from mlip.settings import Settings
 from mlip.tensor_products.edgewise import sum_blocks
+from mlip.tensor_products.fused import FusedPaths, coupling_sign, fused_couplings
 from mlip.tensor_products.layout import split_reached
 from mlip.tensor_products.protocol import Convolution, NodeProduct, Paths, check_paths
 from mlip.tensor_products.sparse import Coupling, CouplingMap
 
 
 class PathSharedSettings(Settings):
-    """Options of the fused product: none."""
+    """Options of the fused product."""
 
     name: Literal["path_shared"] = "path_shared"
+    paths: FusedPaths = Field(
+        "even",
+        description="couplings added up: even respects mirror images, all mixes both parities",
+    )
 
 
 class PathShared(NodeProduct):
@@ -39,13 +45,21 @@ class PathShared(NodeProduct):
     components of unit variance give components of unit variance. Evaluated from the non-zero
     coefficients.
 
+    Even and odd couplings are added up apart. With `paths` `all` they are added to each other,
+    with the signs of `fused_tensor`: what `cp` computes at its exact rank.
+
     Args:
         lmax1: highest degree of the first factor.
         lmax2: highest degree of the second factor.
         output_lmax: highest degree of the result.
+        paths: the couplings that are added to each other.
     """
 
-    paths: tuple[Paths, ...] = ("even", "odd")
+    def __init__(
+        self, lmax1: int, lmax2: int, output_lmax: int, paths: FusedPaths = "even"
+    ) -> None:
+        super().__init__(lmax1, lmax2, output_lmax)
+        self.paths: tuple[Paths, ...] = ("mixed",) if paths == "all" else ("even", "odd")
 
     def copies(self, paths: Paths = "even") -> tuple[int, ...]:
         """One of each degree in which a coupling ends."""
@@ -83,11 +97,16 @@ class PathSharedConvolution(Convolution):
         input_lmax: highest degree of the sender features.
         harmonics_lmax: highest degree of the edge harmonics.
         output_lmax: highest degree of the messages.
+        paths: the couplings that are added up.
     """
 
-    def __init__(self, input_lmax: int, harmonics_lmax: int, output_lmax: int) -> None:
+    def __init__(
+        self, input_lmax: int, harmonics_lmax: int, output_lmax: int, paths: FusedPaths = "even"
+    ) -> None:
         super().__init__(input_lmax, harmonics_lmax, output_lmax)
-        self._map = _added_couplings(input_lmax, harmonics_lmax, output_lmax, "even")
+        self.mirrors = paths == "even"
+        kind: Paths = "mixed" if paths == "all" else "even"
+        self._map = _added_couplings(input_lmax, harmonics_lmax, output_lmax, kind)
 
     @property
     def num_weights(self) -> int:
@@ -101,7 +120,7 @@ class PathSharedConvolution(Convolution):
 
     @property
     def multiplies(self) -> int:
-        """Multiplications for one channel of one edge, the matrix Q left out."""
+        """One weight for each component, and the matrix Q; see `Convolution`."""
         rows, columns, _ = self._map.bilinear.sizes
         return columns * (1 + rows)
 
@@ -145,8 +164,16 @@ class PathSharedConvolution(Convolution):
 
 @cache
 def _added_couplings(lmax1: int, lmax2: int, output_lmax: int, paths: Paths) -> CouplingMap:
-    """Every path of an even (or odd) sum, scaled so that their sum has unit variance."""
-    found = coupling_paths(lmax1, lmax2, output_lmax, "odd" if paths == "odd" else "even")
+    """Every path, scaled so that the sum of those that end in a degree has unit variance."""
+    degrees = (lmax1, lmax2, output_lmax)
+    if paths == "odd":
+        found = dict.fromkeys(coupling_paths(*degrees, "odd"), 1.0)
+    else:
+        fused = fused_couplings(*degrees, "all" if paths == "mixed" else "even")
+        found = {path: coupling_sign(path) for path in fused}
     count = np.bincount([path.l3 for path in found], minlength=output_lmax + 1)
-    couplings = [Coupling(path, 0, sqrt((2 * path.l3 + 1) / count[path.l3])) for path in found]
+    couplings = [
+        Coupling(path, 0, sign * sqrt((2 * path.l3 + 1) / count[path.l3]))
+        for path, sign in found.items()
+    ]
     return CouplingMap(couplings, lmax1, lmax2, [min(int(n), 1) for n in count])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from math import isqrt
+from typing import Literal, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ from mlip.nn.irreps import degree_slice
 from mlip.nn.linear import matmul_last
 from mlip.tensor_products.edgewise import sum_blocks
 from mlip.tensor_products.layout import split_reached
-from mlip.tensor_products.protocol import Convolution, NodeProduct, Paths
+from mlip.tensor_products.protocol import NEIGHBORS, Convolution, NodeProduct, Paths
 from mlip.tensor_products.sphere import apply_rows, components_first
 
 
@@ -95,46 +96,112 @@ class PointwiseProduct(NodeProduct):
         return self.matrices(paths).multiply(x, y)
 
 
+class Points(Protocol):
+    """How features come to the points of a convolution, and results back from there."""
+
+    @property
+    def num_points(self) -> int:
+        """Number of points, or rank of a decomposition."""
+
+    @property
+    def num_weights(self) -> int:
+        """Weights per edge and channel."""
+
+    @property
+    def multiplies(self) -> int:
+        """Multiplications for one channel of one atom: to the points, and back."""
+
+    def values(self, x: Float[Array, "N d1 channels"]) -> Float[Array, "N P channels"]:
+        """Features at the points."""
+
+    def filters(self, y: Float[Array, "B W d2"]) -> Float[Array, "B W P weights"]:
+        """The harmonics of each edge at the points, one column for each weight."""
+
+    def components(self, values: Float[Array, "N P channels"]) -> Float[Array, "N d3 channels"]:
+        """Back from the points: the degrees that are reached."""
+
+
+class MatrixPoints:
+    """Points reached by dense matrices.
+
+    Args:
+        matrices: of a pointwise product of one term.
+        weighting: one weight per edge and channel (`shared`), or one per degree l of the harmonics
+            (`degree`), which makes the filter Σ_l w_l(r) Y_l of each channel.
+    """
+
+    def __init__(self, matrices: PointwiseMatrices, weighting: Literal["degree", "shared"]) -> None:
+        first, second, _ = matrices
+        self._to_points, self._back = first.T, matrices.reached_columns().T
+        lmax2 = isqrt(len(second)) - 1
+        groups = [degree_slice(l) for l in range(lmax2 + 1)]
+        groups = groups if weighting == "degree" else [slice(None)]
+        self._filters = np.zeros((*second.shape, len(groups)))
+        for column, rows in enumerate(groups):
+            self._filters[rows, :, column] = second[rows]
+
+    @property
+    def num_points(self) -> int:
+        """Number of points, or rank of a decomposition."""
+        return self._to_points.shape[0]
+
+    @property
+    def num_weights(self) -> int:
+        """Weights per edge and channel."""
+        return self._filters.shape[-1]
+
+    @property
+    def multiplies(self) -> int:
+        """Two dense matrices; see `Points`."""
+        return self._to_points.size + self._back.size
+
+    def values(self, x: Float[Array, "N d1 channels"]) -> Float[Array, "N P channels"]:
+        """One GEMM; see `Points`."""
+        return _multiply_rows(self._to_points, x)
+
+    def filters(self, y: Float[Array, "B W d2"]) -> Float[Array, "B W P weights"]:
+        """One GEMM; see `Points`."""
+        matrix = jnp.asarray(self._filters.reshape(y.shape[-1], -1), y.dtype)
+        return matmul_last(y, matrix).reshape(*y.shape[:-1], *self._filters.shape[1:])
+
+    def components(self, values: Float[Array, "N P channels"]) -> Float[Array, "N d3 channels"]:
+        """One GEMM; see `Points`."""
+        return _multiply_rows(self._back, values)
+
+
 class PointwiseConvolution(Convolution):
-    """The convolution of a pointwise product, summed over the neighbours at the points.
+    """The convolution of a product taken point by point, summed over the neighbours at the points.
 
         out_i = Aᵀ Σ_j (Bᵀ x_j) ⊙ Σ_l w_ij[l] (C_lᵀ Y_l(r̂_ij))
 
     Features are taken to the points once per atom, and back once per receiving atom.
 
     Args:
-        product: features of the sender times harmonics of the edge.
-        weighting: one weight per edge and channel (`shared`), or one per degree l of the harmonics
-            (`degree`), which makes the filter Σ_l w_l(r) Y_l of each channel.
-        paths: the couplings, out of those of the product.
+        product: gives degrees and what is known about the map.
+        points: where it is taken.
     """
 
-    def __init__(
-        self,
-        product: PointwiseProduct,
-        weighting: Literal["degree", "shared"],
-        paths: Paths | None = None,
-    ) -> None:
+    def __init__(self, product: NodeProduct, points: Points) -> None:
         super().__init__(product.lmax1, product.lmax2, product.output_lmax)
-        paths = paths or product.paths[0]
-        self.weighting = weighting
+        paths = product.paths[0]
         self.exact, self.mirrors = product.exact, paths != "mixed"
-        self._matrices = product.matrices(paths)
+        self._points, self._copies = points, product.copies(paths)
 
     @property
     def num_weights(self) -> int:
         """Weights per edge and channel."""
-        return self.harmonics_lmax + 1 if self.weighting == "degree" else 1
+        return self._points.num_weights
 
     @property
     def output_multiplicity(self) -> tuple[int, ...]:
         """One for each degree that is reached."""
-        return self._matrices.reached()
+        return self._copies
 
     @property
     def multiplies(self) -> int:
-        """Multiplications for one channel of one edge; what is done once per atom is left out."""
-        return self._matrices.analysis.shape[0] * (self.num_weights + 1)
+        """Weights and features at each point, and the way there and back; see `Convolution`."""
+        at_points = self._points.num_points * (self.num_weights + 1)
+        return at_points + self._points.multiplies // NEIGHBORS
 
     def __call__(
         self,
@@ -144,9 +211,9 @@ class PointwiseConvolution(Convolution):
         graph: Graph,
     ) -> list[Float[Array, "N m copies_channels"]]:
         """Messages summed over the neighbours of each atom; see `Convolution`."""
-        values = _rows_to_points(features, self._matrices.synthesis1.T)  # (N, P, C)
+        values = self._points.values(features)
         summed = sum_blocks(self._sum_at_points(values[graph.senders], harmonics, weights), graph)
-        return self._from_points(summed)
+        return split_reached(self._points.components(summed), self._copies)
 
     def on_edges(
         self,
@@ -155,10 +222,10 @@ class PointwiseConvolution(Convolution):
         weights: Float[Array, "B W weights_channels"],
     ) -> list[Float[Array, "B m copies_channels"]]:
         """Messages of features on edges, summed over each row; see `Convolution`."""
-        rows = features.reshape(-1, *features.shape[2:])
-        values = _rows_to_points(rows, self._matrices.synthesis1.T)
+        values = self._points.values(features.reshape(-1, *features.shape[2:]))
         values = values.reshape(*features.shape[:2], *values.shape[1:])
-        return self._from_points(self._sum_at_points(values, harmonics, weights))
+        summed = self._sum_at_points(values, harmonics, weights)
+        return split_reached(self._points.components(summed), self._copies)
 
     def _sum_at_points(
         self,
@@ -167,31 +234,13 @@ class PointwiseConvolution(Convolution):
         weights: Float[Array, "B W weights_channels"],
     ) -> Float[Array, "B P channels"]:
         """Values of the features at the points times those of the filters, over each row."""
-        filters = self._filters(harmonics)  # (B, W, P, weights)
+        filters = self._points.filters(jnp.stack(harmonics, axis=-1))
         per_weight = weights.reshape(*weights.shape[:2], -1, values.shape[-1])
         return (values * (filters @ per_weight)).sum(axis=1)
 
-    def _from_points(
-        self, values: Float[Array, "M P channels"]
-    ) -> list[Float[Array, "M m copies_channels"]]:
-        analysis = self._matrices.reached_columns()
-        return split_reached(_rows_to_points(values, analysis.T), self._matrices.reached())
 
-    def _filters(self, harmonics: Sequence[Float[Array, "B W"]]) -> Float[Array, "B W P weights"]:
-        """The edge's harmonics at the points, one column for each weight."""
-        synthesis = self._matrices.synthesis2
-        d2, points = synthesis.shape
-        columns = np.zeros((d2, points, self.num_weights))
-        for l in range(self.num_weights):
-            rows = degree_slice(l) if self.weighting == "degree" else slice(None)
-            columns[rows, :, l] = synthesis[rows]
-        y = jnp.stack(harmonics, axis=-1)
-        values = matmul_last(y, jnp.asarray(columns.reshape(d2, -1), y.dtype))
-        return values.reshape(*values.shape[:-1], points, self.num_weights)
-
-
-def _rows_to_points(
-    x: Float[Array, "N rows channels"], matrix: np.ndarray
-) -> Float[Array, "N columns channels"]:
+def _multiply_rows(
+    matrix: Float[np.ndarray, "k d"], x: Float[Array, "N d channels"]
+) -> Float[Array, "N k channels"]:
     """Multiply the rows of every atom or edge by a matrix, channels kept innermost: one GEMM."""
     return jnp.swapaxes(apply_rows(matrix, components_first(x)), 0, 1)

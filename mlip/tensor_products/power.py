@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from mlip.nn.irreps import degree_slice
 from mlip.nn.linear import EquivariantLinear, split_degrees
+from mlip.nn.powers import check_feature, check_power
 from mlip.tensor_products.protocol import NodeProduct, Paths
 
 
@@ -58,6 +59,10 @@ class ProductPower(nnx.Module):
         channels: channels of A and of the result.
         rngs: source of the initial weights.
         dtype: floating-point type.
+
+    Raises:
+        MlipError: for a correlation that is not 1 to 4, a degree above lmax, or degrees that the
+            product cannot take or give.
     """
 
     def __init__(
@@ -77,16 +82,15 @@ class ProductPower(nnx.Module):
                 [n * channels for n in copies], channels, rngs=rngs, dtype=dtype
             )
 
-        inner = [build(lmax)] * (correlation - 2)
-        last = [build(hidden_lmax)] if correlation > 1 else []
-        self.products = (*inner, *last)
-        has_odd = correlation > 2 and "odd" in inner[0].paths
+        self.lmax, self.channels = lmax, channels
+        self.products = power_products(build, lmax, hidden_lmax, correlation)
+        has_odd = correlation > 2 and "odd" in self.products[0].paths
         factors, naturals, pseudos = [], [], []
         for index, product in enumerate(self.products):
             factors.append(mixing([1] * (lmax + 1)))
             with_pseudo = has_odd and index > 0
             naturals.append(mixing(_copies(product, "even", with_pseudo)))
-            if has_odd and index < len(inner):
+            if has_odd and index < len(self.products) - 1:
                 pseudos.append(mixing(_copies(product, "odd", with_pseudo)))
         self.factors, self.naturals = nnx.List(factors), nnx.List(naturals)
         self.pseudos = nnx.List(pseudos)
@@ -100,7 +104,12 @@ class ProductPower(nnx.Module):
     def __call__(
         self, features: Float[Array, "N d channels"], species: Int[Array, "N"]
     ) -> Float[Array, "N d_out channels"]:
-        """Powers of A of shape (N, (lmax+1)², channels) up to degree hidden_lmax."""
+        """Powers of A of shape (N, (lmax+1)², channels) up to degree hidden_lmax.
+
+        Raises:
+            MlipError: for a feature of another shape.
+        """
+        check_feature(features, self.lmax, self.channels)
         parts = split_degrees(features)
         natural, pseudo = features, None
         total = self.outputs[0](features, species)
@@ -112,6 +121,26 @@ class ProductPower(nnx.Module):
             natural = following
             total = total + self.outputs[index + 1](natural, species)
         return total
+
+
+def power_products(
+    build: Callable[[int], NodeProduct], lmax: int, hidden_lmax: int, correlation: int
+) -> tuple[NodeProduct, ...]:
+    """The products of a power, one after the other.
+
+    Args:
+        build: the product from degrees (lmax, lmax) to the degree it is given.
+        lmax: highest degree of the feature.
+        hidden_lmax: highest degree of the result.
+        correlation: highest number of factors.
+
+    Raises:
+        MlipError: as `ProductPower`.
+    """
+    check_power(lmax, hidden_lmax, correlation, reached=lmax)
+    inner = [build(lmax)] * (correlation - 2) if correlation > 2 else []
+    last = [build(hidden_lmax)] if correlation > 1 else []
+    return (*inner, *last)
 
 
 def _copies(product: NodeProduct, paths: Paths, with_pseudo: bool) -> list[int]:

@@ -25,6 +25,10 @@ Paths = Literal["even", "odd", "mixed"]
 """
 
 
+NEIGHBORS = 16
+"""Edges among which counts of multiplications divide what a convolution does once for an atom."""
+
+
 class NodeProduct(ABC):
     """A bilinear map of two features of the same atom, without weights.
 
@@ -127,7 +131,12 @@ class Convolution(ABC):
     @property
     @abstractmethod
     def multiplies(self) -> int:
-        """Multiplications for one channel of one edge, counted from the algorithm."""
+        """Multiplications for one channel of one edge, counted from the algorithm.
+
+        What is done once for an atom, or for the edges of a block together, is divided by
+        `NEIGHBORS`. Left out is what all channels of an edge share: harmonics, their values at
+        points, rotations.
+        """
 
     @abstractmethod
     def __call__(

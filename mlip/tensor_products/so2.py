@@ -30,6 +30,20 @@ class SO2Settings(Settings):
     )
 
 
+def orders_that_are_not_there(
+    settings: SO2Settings, input_lmax: int, harmonics_lmax: int, output_lmax: int
+) -> str | None:
+    """A sentence where `mmax` is above every order of a convolution; else nothing."""
+    del harmonics_lmax
+    highest = min(input_lmax, output_lmax)
+    if settings.mmax is None or settings.mmax <= highest:
+        return None
+    return (
+        f"so2: mmax={settings.mmax} was asked for, but degrees {input_lmax} and {output_lmax} "
+        f"have no orders above {highest}; leave mmax out to keep all"
+    )
+
+
 class SO2Convolution(Convolution):
     """Sender features rotated to the edge, weighted by degrees and order, rotated back.
 
@@ -90,7 +104,7 @@ class SO2Convolution(Convolution):
 
     @property
     def multiplies(self) -> int:
-        """Multiplications for one channel of one edge, the edge frames left out."""
+        """Into the frame, weights, and back; see `Convolution`."""
         rows = [2 * self._order(l) + 1 for l in range(max(self.input_lmax, self.output_lmax) + 1)]
         forward = sum(rows[l] * (2 * l + 1) for l in range(1, self.input_lmax + 1))
         back = sum(rows[l] * (2 * l + 1) for l in range(1, self.output_lmax + 1))

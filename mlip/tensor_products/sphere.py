@@ -50,12 +50,20 @@ class SphereTransform(ABC):
 
 
 class PointTransform(SphereTransform):
-    """As few points as possible, and dense matrices; see `sphere_rule`."""
+    """As few points as possible, and dense matrices; see `sphere_rule`.
+
+    Raises:
+        MlipError: for degrees whose sum is above 131, the last quadrature rule.
+    """
+
+    def __init__(self, degree: int, output_lmax: int) -> None:
+        super().__init__(degree, output_lmax)
+        self._rule = sphere_rule(degree, output_lmax)
 
     @property
     def num_points(self) -> int:
         """Points on the sphere."""
-        return len(sphere_rule(self.degree, self.output_lmax).points)
+        return len(self._rule.points)
 
     def multiplies(self, lmax: int) -> int:
         """Each component is needed at each point."""
@@ -63,15 +71,13 @@ class PointTransform(SphereTransform):
 
     def values(self, x: Float[Array, "d N channels"]) -> Float[Array, "P N channels"]:
         """One matrix product; see `SphereTransform`."""
-        points = sphere_rule(self.degree, self.output_lmax).points
-        return apply_rows(harmonics_at(points, isqrt(x.shape[0]) - 1).T, x)
+        return apply_rows(harmonics_at(self._rule.points, isqrt(x.shape[0]) - 1).T, x)
 
     def components(
         self, values: Float[Array, "P N channels"], factors: Sequence[float]
     ) -> Float[Array, "d N channels"]:
         """One matrix product; see `SphereTransform`."""
-        analysis = sphere_rule(self.degree, self.output_lmax).analysis
-        return apply_rows((analysis * repeat_degrees(factors)).T, values)
+        return apply_rows((self._rule.analysis * repeat_degrees(factors)).T, values)
 
 
 class GridTransform(SphereTransform):
@@ -90,14 +96,18 @@ class GridTransform(SphereTransform):
 
     def values(self, x: Float[Array, "d N channels"]) -> Float[Array, "P N channels"]:
         """Sums over the degrees, then over the orders; see `SphereTransform`."""
-        lmax = isqrt(x.shape[0]) - 1
-        tables = grid_tables(self.degree + self.output_lmax, lmax)
-        by_degree = jnp.split(x, [dim(l) for l in range(lmax)])
-        padded = [_pad_rows(part, lmax - l, lmax - l) for l, part in enumerate(by_degree)]
-        joint = jnp.stack(padded, axis=1).reshape(2 * lmax + 1, lmax + 1, -1)
-        rings = jnp.asarray(tables.legendre, x.dtype) @ joint
+        tables = grid_tables(self.degree + self.output_lmax, isqrt(x.shape[0]) - 1)
+        joint = _orders_and_degrees(x)
+        rings = jnp.asarray(tables.legendre, x.dtype) @ joint.reshape(*joint.shape[:2], -1)
         # A single axis for all points: the compiler's loops over many short axes are slow.
         return apply_rows(tables.around.T, rings).reshape(-1, *x.shape[1:])
+
+    def values_by_degree(self, x: Float[Array, "d N"]) -> Float[Array, "P N degrees"]:
+        """Σ_m x_lm Y_lm at the points for each degree l, with harmonics of unit norm."""
+        tables = grid_tables(self.degree + self.output_lmax, isqrt(x.shape[0]) - 1)
+        joint = jnp.swapaxes(_orders_and_degrees(x), 1, 2)  # (m, N, l)
+        rings = jnp.asarray(tables.legendre, x.dtype)[:, :, None] * joint[:, None]
+        return apply_rows(tables.around.T, rings).reshape(-1, *joint.shape[1:])
 
     def components(
         self, values: Float[Array, "P N channels"], factors: Sequence[float]
@@ -156,5 +166,10 @@ def repeat_degrees(
     return np.repeat(np.asarray(factors), 2 * np.arange(len(factors)) + 1)
 
 
-def _pad_rows(x: Array, before: int, after: int) -> Array:
-    return jnp.pad(x, ((before, after), (0, 0), (0, 0)))
+def _orders_and_degrees(x: Float[Array, "d *rest"]) -> Float[Array, "m l *rest"]:
+    """Components by order m from −lmax and degree, zero where |m| > l."""
+    lmax = isqrt(x.shape[0]) - 1
+    by_degree = jnp.split(x, [dim(l) for l in range(lmax)])
+    rest = ((0, 0),) * (x.ndim - 1)
+    padded = [jnp.pad(part, ((lmax - l,) * 2, *rest)) for l, part in enumerate(by_degree)]
+    return jnp.stack(padded, axis=1)

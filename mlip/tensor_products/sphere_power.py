@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mlip.nn.linear import EquivariantLinear, split_degrees
+from mlip.nn.powers import check_feature, check_power
 from mlip.tensor_products.power import ElementWeights
 from mlip.tensor_products.sphere import SphereTransform, components_first
 
@@ -37,6 +38,10 @@ class SpherePower(nnx.Module):
         rngs: source of the initial weights.
         dtype: floating-point type.
 
+    Raises:
+        MlipError: for a correlation that is not 1 to 4, a degree above lmax, or degrees for which
+            there are no points.
+
     Source: Luo et al., ICLR 2024, section 3.3, for powers of one function.
     """
 
@@ -52,7 +57,8 @@ class SpherePower(nnx.Module):
         rngs: nnx.Rngs,
         dtype: DTypeLike,
     ) -> None:
-        self.transform = transform_type(correlation * lmax, hidden_lmax)
+        self.transform = self.points(transform_type, lmax, hidden_lmax, correlation)
+        self.lmax, self.channels = lmax, channels
         self.normalizations = tuple(
             tuple(power_normalization(lmax, order, hidden_lmax).tolist())
             for order in range(2, correlation + 1)
@@ -70,10 +76,23 @@ class SpherePower(nnx.Module):
             ]
         )
 
+    @staticmethod
+    def points(
+        transform_type: type[SphereTransform], lmax: int, hidden_lmax: int, correlation: int
+    ) -> SphereTransform:
+        """Points that are exact for all factors and the degrees of the result."""
+        check_power(lmax, hidden_lmax, correlation, reached=lmax)
+        return transform_type(correlation * lmax, hidden_lmax)
+
     def __call__(
         self, features: Float[Array, "N d channels"], species: Int[Array, "N"]
     ) -> Float[Array, "N d_out channels"]:
-        """Powers of A of shape (N, (lmax+1)², channels) up to degree hidden_lmax."""
+        """Powers of A of shape (N, (lmax+1)², channels) up to degree hidden_lmax.
+
+        Raises:
+            MlipError: for a feature of another shape.
+        """
+        check_feature(features, self.lmax, self.channels)
         total = self.outputs[0](features, species)
         if not self.normalizations:
             return total

@@ -51,9 +51,8 @@ class Checkpoints:
         self._notify = notify
         # Orbax logs every save, and errors with a traceback: here they are raised, in one sentence.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, cleanup_tmp_directories=True
-        )
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        _remove_unfinished(self.folder)
         try:
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         except (OSError, ValueError) as error:
@@ -96,10 +95,13 @@ class Checkpoints:
 
     def close(self) -> None:
         """Free the threads; call `wait` before, which reports errors."""
-        try:
-            self._manager.close()
-        except Exception:  # told by `wait` already
-            logging.getLogger(__name__).debug("closing the checkpoints failed", exc_info=True)
+        for _ in range(2):  # after a failed write, the first only raises its error
+            try:
+                self._manager.close()
+            except Exception:  # told by `wait` already
+                logging.getLogger(__name__).debug("closing the checkpoints failed", exc_info=True)
+            else:
+                return
 
     def newest(self, settings: Mapping[str, Any], may_change: set[str]) -> Saved | None:
         """The newest checkpoint that can be read, or None when there is none at all.
@@ -189,6 +191,16 @@ class Checkpoints:
         except OSError:
             return ""
         return f"The disk has {free / 1e6:.1f} MB left. "
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a process left that was stopped while it wrote a checkpoint.
+
+    Orbax would do it in the background, and fail the next save if a file comes or goes meanwhile.
+    What cannot be removed does no harm, and whether the folder can be written a save will tell.
+    """
+    for leftover in folder.glob("*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,6 @@ def evaluate_subsets(
     potential: Potential,
     subsets: Mapping[str, Sequence[Structure]],
     batch_size: int = 16,
-    done: Callable[[str], None] = lambda name: None,
     *,
     mask_fixed: bool = False,
 ) -> Evaluation:
@@ -77,7 +76,6 @@ def evaluate_subsets(
         potential: what to evaluate.
         subsets: labelled structures by the name of their subset.
         batch_size: structures evaluated at once.
-        done: called with the name of each finished subset.
         mask_fixed: leave out the forces of atoms that a constraint holds in place.
 
     Raises:
@@ -104,7 +102,6 @@ def evaluate_subsets(
             raise MlipError(f"none of the {skipped} records of the subset {name!r} can be used.")
         summary[name] = errors.summary() | ({"skipped_records": skipped} if skipped else {})
         arrays |= {f"{name}/{key}": value for key, value in _joined(kept).items()}
-        done(name)
     return Evaluation(summary, arrays)
 
 

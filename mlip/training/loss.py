@@ -39,9 +39,11 @@ class LossSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _has_a_term(self) -> Self:
+    def _consistent(self) -> Self:
         if not any(self.weights):
             raise ValueError("energy_weight, forces_weight and stress_weight are all zero")
+        if self.kind != "huber":
+            self.require_default(["huber_delta"], "only for kind=huber")
         return self
 
     @property

@@ -89,7 +89,8 @@ class MetricsLog:
     Args:
         folder: the run folder; made when absent.
         position: length of `metrics.jsonl` in bytes at the checkpoint resumed from; later rows
-            are removed, so that no step stands there twice. None starts afresh.
+            are removed, so that no step stands there twice, and TensorBoard is told to hide
+            them. None starts afresh.
         tensorboard: write event files into `folder/tensorboard`.
 
     Raises:
@@ -106,7 +107,10 @@ class MetricsLog:
             self._start_csv()
         except OSError as error:
             raise unwritable(folder, error) from error
-        self._board = _tensorboard(folder / "tensorboard") if tensorboard else None
+        self._board: Any = None
+        if tensorboard:
+            kept = [row["step"] for row in self.rows() if row["kind"] != "event"]
+            self._board = _tensorboard(folder / "tensorboard", max(kept, default=-1) + 1)
 
     @property
     def position(self) -> int:
@@ -163,7 +167,8 @@ def unwritable(path: Path, error: OSError) -> MlipError:
     )
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, first_step: int) -> Any:
+    """A writer; what earlier processes wrote from `first_step` on is marked as void."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
@@ -171,4 +176,4 @@ def _tensorboard(folder: Path) -> Any:
             "trainer.tensorboard=true needs the package tensorboardX, which is not installed; "
             "run `pip install tensorboardX` or set trainer.tensorboard=false."
         ) from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=first_step)

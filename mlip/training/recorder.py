@@ -169,7 +169,9 @@ class Recorder:
 
     def compiling(self, function: str, shape: BatchShape) -> None:
         """Tell of a compilation that begins."""
-        self.reporter.notice(f"Compiling {function} for batches of {_describe(shape)} …")
+        before = any(done.function == function for done in self.compilations)
+        reason = "batches of another shape" if before else "the first batch"
+        self.reporter.notice(f"Compiling {function} for {_describe(shape)} ({reason}) …")
 
     def compiled(self, compilation: Compilation, book: Bookkeeping) -> None:
         """Note a compilation."""

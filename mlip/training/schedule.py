@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mlip.settings import Settings
 
@@ -30,6 +30,14 @@ class ScheduleSettings(Settings):
     patience: int = Field(
         50, ge=0, description="plateau: validations without a lower loss that are put up with"
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.name not in ("cosine", "exponential"):
+            self.require_default(["end_factor"], "only for name=cosine and exponential")
+        if self.name != "plateau":
+            self.require_default(["factor", "patience"], "only for name=plateau")
+        return self
 
 
 def relative_rate(

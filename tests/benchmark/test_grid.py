@@ -49,6 +49,16 @@ def test_a_shared_product_is_there_when_asked_for_by_the_other_name():
     assert list(grid.candidates(product)) == [BASELINE, "channelwise"]
 
 
+def test_a_shared_product_has_one_name_whatever_the_order():
+    both = ["channelwise", "clebsch_gordan_sparse"]
+    for operators in (both, both[::-1]):
+        product, *_ = list(BenchmarkGrid(**SMALL, operators=operators).cells(1))
+        assert list(BenchmarkGrid(**SMALL, operators=operators).candidates(product)) == [
+            BASELINE,
+            "clebsch_gordan_sparse",
+        ]
+
+
 def test_the_baseline_is_always_there():
     grid = BenchmarkGrid(**SMALL, operators=["so2"])
     product, *_, convolution = list(grid.cells(1))
@@ -63,6 +73,22 @@ def test_the_baseline_is_always_there():
         ({"degrees": [0]}, "greater than 0"),
         ({"tasks": []}, "at least 1 item"),
         ({"runs": 1}, "greater than or equal to 6"),
+        ({"others_at": []}, r"none of \[1, 2\] is in others_at, \[\]: name one there"),
+        ({"variants": [{"name": "auto"}]}, "variants has auto, which is no operator of its own"),
+        (
+            {"operators": ["so2"], "variants": [{"name": "cp", "rank": "paper"}]},
+            r"variants has cp, which is not among operators, \['so2'\]: add it there, or set",
+        ),
+        (
+            {"operators": ["so2"], "tasks": ["all_to_all"]},
+            r"so2 has no product for the tasks \['all_to_all'\]: leave it out, or add a task",
+        ),
+        (
+            {"operators": ["gaunt_poisson"], "tasks": ["convolution"]},
+            "gaunt_poisson has no convolution for the tasks",
+        ),
+        ({"operators": ["symmetric_contraction"]}, "has no convolution and no product for the"),
+        ({"degrees": [1, 3]}, r"couplings has further values, .* none of \[1, 3\] is in .*\[2\]"),
     ],
 )
 def test_bad_options_are_named(change, message):

@@ -5,8 +5,15 @@ import pytest
 from matplotlib.image import imread
 
 from mlip.benchmark.figures import pareto_front, plot_fronts, write_figures
+from mlip.benchmark.grid import BASELINE
 from mlip.benchmark.records import Row
-from mlip.benchmark.summary import main_sections, sections, summary_table, write_summary
+from mlip.benchmark.summary import (
+    cost_table,
+    main_sections,
+    sections,
+    summary_table,
+    write_summary,
+)
 
 MACHINE = {"processor": "fast", "threads": 2, "caches": {}, "versions": {"jax": "0.12.0"}}
 
@@ -14,7 +21,13 @@ MACHINE = {"processor": "fast", "threads": 2, "caches": {}, "versions": {"jax": 
 def made_up(operator, degree, milliseconds, expressivity, **other):
     cell = {"task": "all_to_all", "couplings": "even", "batch": 1000, "channels": 1}
     cell |= {"precision": "float32", "mode": "forward", **other}
-    times = {"q1_ms": 0.9 * milliseconds, "q3_ms": 1.2 * milliseconds, "runs": 30, "ratio": 0.5}
+    times = {
+        "compile_s": 1.0,
+        "q1_ms": 0.9 * milliseconds,
+        "q3_ms": 1.2 * milliseconds,
+        "runs": 30,
+        "ratio": 0.5,
+    }
     return Row(
         operator,
         degree=degree,
@@ -75,8 +88,19 @@ def test_the_terminal_shows_the_most_atoms_and_fewest_channels(rows):
 
 def test_the_page_holds_every_table(rows):
     page = write_summary(rows, MACHINE)
-    assert page.count("### ") == 2 + 1 + 1
+    assert page.count("### ") == 2 + 1 + 1 + 2
     assert "| `quick` | 4 | 8 | 12 |" in page
+
+
+def test_costs_are_those_of_the_last_degree_of_the_baseline(rows):
+    cost = {"compile_s": 0.5, "flops": 4e6, "traffic_bytes": 2e6, "memory_bytes": 5e5}
+    section, group = next(iter(sections(rows).items()))
+    group = [row._replace(multiplies=7000, **cost) for row in group if not row.skipped]
+    baseline = [row._replace(operator=BASELINE) for row in group if row.degree < 3]
+    table = cost_table(section, [*group, *baseline])
+    assert table.title.endswith("float32: cost of the program at L = 2")
+    assert table.rows[0] == ["`slow`", "0.50", "4,000", "7,000", "2", "0.5"]
+    assert cost_table(section, group).title.endswith("at L = 3")
 
 
 def test_front_is_what_nobody_beats(rows):

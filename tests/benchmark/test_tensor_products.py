@@ -32,3 +32,17 @@ def test_operators_compiled_in_time_are_timed_and_the_others_left(monkeypatch):
         "matrix",
         "timing",
     ]
+
+
+def test_an_option_without_effect_is_not_timed_again():
+    """The published rank is the exact one for even couplings of degree 1."""
+    change = {"operators": ["cp"], "variants": [{"name": "cp", "rank": "paper"}]}
+    grid = BenchmarkGrid(**{**GRID.model_dump(), **change})
+    (cell,) = grid.cells(edges=1)
+    baseline, plain, other = tensor_products.compare(
+        cell, grid.candidates(cell), grid, lambda text: None
+    )
+    assert plain.median_ms > 0
+    assert plain.skipped == baseline.skipped == ""
+    assert other.skipped == "the same program as cp"
+    assert other.median_ms is None

@@ -14,6 +14,9 @@ NEEDED = {  # what a user must give before a config is complete
     "oc20": ["dataset.root=somewhere"],
     "oc20_s2ef": ["dataset.root=somewhere"],
     "pubchemqcr": ["dataset.root=somewhere"],
+    "tdn_oc20": ["dataset.root=somewhere"],
+    "tdn_oc20_is2re": ["dataset.root=somewhere"],
+    "tdn_pubchemqcr": ["dataset.root=somewhere"],
 }
 
 

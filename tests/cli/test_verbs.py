@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import mlip
+from mlip.cli.build import continue_from
 from mlip.cli.main import main
 from tests.support.cli import TINY
 
@@ -77,11 +78,14 @@ def test_evaluate_agrees_with_the_evaluation_after_training(trained, data_folder
     assert (tmp_path / "report.html").is_file()
 
 
-def test_md_and_relax_write_their_folders(trained, data_folder, tmp_path):
+def test_md_and_relax_write_their_folders(trained, data_folder, tmp_path, capsys):
     common = [f"model={trained}/model.mlip", f"structure={data_folder}/start.xyz"]
     md = [f"run.dir={tmp_path}/md", "md.steps=5", "md.temperature=10"]
     assert main(["md", *common, *md]) == 0
     assert (tmp_path / "md" / "trajectory.xyz").is_file()
+    said = capsys.readouterr().out
+    assert said.index("edges (first structure) …") < said.index("… took") < said.index("ps done")
+    assert said.count("first structure") == 1
     code = main(["relax", *common, f"run.dir={tmp_path}/relax", "relax.max_steps=2"])
     written = {path.name for path in (tmp_path / "relax").iterdir()}
     assert ("relaxed.xyz" in written) == (code == 0)
@@ -118,11 +122,12 @@ def test_benchmark_writes_every_number(data_folder, tmp_path):
     assert results["num_parameters"] > 0
 
 
-def test_fine_tuning_starts_from_the_saved_weights(trained, train_words, tmp_path):
+def test_fine_tuning_starts_from_the_saved_weights(trained, train_words, tmp_path, capsys):
     words = [word for word in train_words if not word.startswith("model=")]
     words += [f"init_from={trained}/model.mlip", f"run.dir={tmp_path}"]
     # A vanishing learning rate shows where the training started.
     assert main([*words, "optimizer.lr=1e-12", "trainer.max_epochs=1"]) == 0
+    assert f"weights of {trained}/model.mlip\n" in capsys.readouterr().out
     before = np.load(trained / "predictions.npz")["hot/forces"]
     after = np.load(tmp_path / "predictions.npz")["hot/forces"]
     np.testing.assert_allclose(after, before, atol=1e-5)
@@ -135,6 +140,13 @@ def test_init_from_and_another_architecture_contradict(trained, train_words, tmp
     assert "contradict" in capsys.readouterr().err
     assert main([*words, "model.channels=8"]) == 2
     assert "channels is 4 there, 8 here" in capsys.readouterr().err
+
+
+def test_fine_tuning_in_another_precision_says_so(trained, capsys):
+    path, saved = trained / "model.mlip", mlip.load(trained / "model.mlip")
+    model = continue_from(path, saved.config, precision="float64")
+    assert model.embedding[...].dtype == np.float64
+    assert f"weights of {path}, float32 there, float64 here" in capsys.readouterr().out
 
 
 def test_cfg_prints_what_would_run_and_runs_nothing(train_words, tmp_path, capsys):

@@ -3,18 +3,21 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from pydantic import ValidationError
 
 from mlip.cli.compose import compose
 from mlip.cli.schema import SCHEMAS
 from mlip.cli.validate import validate
 from mlip.errors import MlipError
-from mlip.tensor_products.registry import (
-    OPERATORS,
+from mlip.tensor_products.build import (
     build_convolution,
+    build_power,
     build_product,
     family_members,
 )
+from mlip.tensor_products.registry import OPERATORS
+from mlip.tensor_products.sphere import PointTransform
 from tests.support.tensor_products import (
     MASK,
     cases,
@@ -77,7 +80,11 @@ def test_couplings_that_are_not_formed(case):
     product = the_product(case)
     missing = {"even", "odd", "mixed"} - set(product.paths)
     for paths in missing:
-        for call in (product.copies, lambda p: product(jnp.ones((4, 1)), jnp.ones((4, 1)), p)):
+        for call in (
+            product.copies,
+            product.multiplies,
+            lambda p: product(jnp.ones((4, 1)), jnp.ones((4, 1)), p),
+        ):
             with pytest.raises(MlipError) as error:
                 call(paths)
             sentence(error, f"couplings, not {paths} ones")
@@ -128,5 +135,101 @@ def test_unknown_family():
     sentence(error, "No product of family gaunt_grit is known", "clebsch_gordan, ")
 
 
-def train_settings(override):
-    return validate(SCHEMAS["train"], compose("train", ["experiment=quickstart", override]))
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        (["tensor_product@model.convolution=cp", "model.lmax=5"], ["degree 5", "reach degree 4"]),
+        (["tensor_product@model.product=cp", "model.lmax=6"], ["degree 6", "reach degree 4"]),
+        (
+            ["tensor_product@model.convolution=so2", "model.lmax=0", "model.hidden_lmax=0"],
+            [],
+        ),
+        (
+            ["tensor_product@model.convolution=so2", "model.lmax=0", "model.hidden_lmax=1"],
+            ["harmonics of degree 1", "raise the degree of the harmonics (lmax)"],
+        ),
+        (
+            ["tensor_product@model.product=gaunt_grid", "model.lmax=1", "model.hidden_lmax=2"],
+            ["hidden_lmax=2", "lmax=1", "no more than degree 1"],
+        ),
+        (
+            ["model.correlation=2", "model.lmax=1", "model.hidden_lmax=3"],
+            ["hidden_lmax=3", "lmax=1", "no more than degree 2"],
+        ),
+        (["model.correlation=2", "model.lmax=1", "model.hidden_lmax=2"], []),
+        (
+            ["tensor_product@model.convolution=so2", "model.convolution.mmax=4"],
+            ["mmax=4", "degrees 1 and 3 have no orders above 1", "leave mmax out"],
+        ),
+        (["tensor_product@model.convolution=so2", "model.convolution.mmax=1"], []),
+        (
+            ["tensor_product@model.convolution=cp", "model.convolution.rank=100"],
+            ["a rank of 100", "products are exact", "ask for fewer, or for rank exact"],
+        ),
+        (["tensor_product@model.convolution=cp", "model.convolution.rank=20"], []),
+        (["tensor_product@model.convolution=cp_paper"], []),
+        (
+            ["tensor_product@model.product=gaunt_poisson", "model.correlation=2"],
+            ["correlation=2", "three and more factors", "gaunt_quadrature does the same"],
+        ),
+        (["tensor_product@model.product=gaunt_poisson", "model.correlation=3"], []),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+)
+def test_a_model_refuses_operators_that_it_cannot_build_before_data_are_loaded(changes, parts):
+    """And no others."""
+    if not parts:
+        train_settings(*changes)
+        return
+    with pytest.raises(MlipError) as error:
+        train_settings(*changes)
+    sentence(error, *parts)
+
+
+def powers():
+    """Every many-body product, as it is built from its settings."""
+    return [name for name, operator in OPERATORS.items() if "product" in operator.roles]
+
+
+def a_power(name, lmax=1, hidden_lmax=1, correlation=2):
+    return build_power(
+        OPERATORS[name].settings(),
+        lmax,
+        hidden_lmax,
+        correlation,
+        2,
+        3,
+        rngs=nnx.Rngs(0),
+        dtype=np.dtype("float64"),
+    )
+
+
+@pytest.mark.parametrize("name", powers())
+def test_sizes_that_a_power_cannot_have(name):
+    wrong = {
+        "a correlation of 1 to 4": [{"correlation": 0}, {"correlation": 5}],
+        "of degree -1 was asked for; expected 0 or more": [{"lmax": -1}, {"hidden_lmax": -1}],
+        "hidden_lmax=5 was asked for, but features to degree lmax=1": [{"hidden_lmax": 5}],
+    }
+    for part, every in wrong.items():
+        for sizes in every:
+            with pytest.raises(MlipError) as error:
+                a_power(name, **sizes)
+            sentence(error, part)
+
+
+@pytest.mark.parametrize("name", powers())
+@pytest.mark.parametrize("shape", [(4, 9, 3), (4, 1, 3), (4, 4, 2)], ids=str)
+def test_features_that_do_not_fit_a_power(name, shape):
+    with pytest.raises(MlipError) as error:
+        a_power(name)(jnp.ones(shape), jnp.zeros(4, int))
+    sentence(error, f"of shape {shape}; expected (atoms, 4, 3) for degrees 0 to 1")
+
+
+def test_points_that_there_are_not():
+    with pytest.raises(MlipError, match="no Lebedev rule exact to degree 132"):
+        PointTransform(100, 32)
+
+
+def train_settings(*overrides):
+    return validate(SCHEMAS["train"], compose("train", ["experiment=quickstart", *overrides]))

@@ -2,93 +2,80 @@
 
 from functools import cache
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from mlip.data.dataset import load_dataset
-from mlip.data.pipeline import Batches
-from mlip.data.statistics import compute_statistics
-from mlip.models.mace import MACEConfig
+from mlip.cli.build import complete
+from mlip.cli.compose import compose
+from mlip.cli.schema import SCHEMAS
+from mlip.cli.validate import validate
+from mlip.models import build_model
+from mlip.nn.geometry import edge_vectors
 from mlip.tensor_products.registry import OPERATORS
-from mlip.training.loss import LossSettings
-from mlip.training.optimizer import OptimizerSettings, build_optimizer
-from mlip.training.state import SplitModel, initial_state
-from mlip.training.step import Steps
 from tests.support.potentials import moved, outputs, potential_of
+from tests.support.quickstart import CUTOFF, molecules, train
+from tests.support.tensor_products import choices
 from tests.tolerances import tolerance
 
 STEPS = 30
-STRUCTURES = 4
-LEARNING_RATE = 0.03
+SMALL = (
+    "dataset=quickstart",
+    f"model.cutoff={CUTOFF}",
+    "model.channels=4",
+    "model.hidden_lmax=1",
+    "model.lmax=2",
+    "model.correlation=3",
+    "model.num_bessel=4",
+    "model.radial_mlp=[8]",
+    "model.readout_mlp=4",
+)
 
 
-@cache
-def quickstart():
-    from mlip.cli.compose import compose
-    from mlip.cli.schema import SCHEMAS
-    from mlip.cli.validate import validate
-
-    settings = validate(SCHEMAS["train"], compose("train", ["dataset=quickstart"])).dataset
-    dataset = load_dataset(settings)
-    structures = dataset.train[:STRUCTURES]
-    batches = Batches(
-        structures,
-        cutoff=3.0,
-        elements=dataset.elements,
-        e0=dataset.e0.values,
-        batch_size=STRUCTURES,
-        dtype="float64",
-        seed=0,
-    )
-    statistics = compute_statistics(structures, batches.neighbors, dataset.e0.values)
-    return structures, dataset.elements, batches, statistics
+def words(role):
+    """What a user can type for a role."""
+    return [word for word, chosen in choices().items() if role in OPERATORS[chosen["name"]].roles]
 
 
-def config_with(operator):
-    """The operator in both places if it can take both, else beside the default."""
-    _, elements, _, statistics = quickstart()
-    chosen = {role: {"name": operator.name} for role in operator.roles}
-    return MACEConfig(
-        elements=elements,
-        cutoff=3.0,
-        channels=4,
-        hidden_lmax=1,
-        lmax=2,
-        correlation=3,
-        num_bessel=4,
-        radial_mlp=(8,),
-        readout_mlp=4,
-        avg_num_neighbors=statistics.avg_num_neighbors,
-        scale=statistics.scale,
-        shift=statistics.shift,
-        **chosen,
-    )
+def config_with(*overrides, **chosen):
+    """The model of a command with words for some roles, completed from the data."""
+    words = [f"tensor_product@model.{role}={word}" for role, word in chosen.items()]
+    template = validate(SCHEMAS["train"], compose("train", [*SMALL, *overrides, *words])).model
+    return complete(template, molecules().elements, molecules().statistics)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_trains_on_real_molecules(name):
-    structures, _, batches, _ = quickstart()
-    potential = potential_of(config_with(OPERATORS[name]), seed=1)
-    check_forces(potential, structures[0])
-    losses = train(potential.model, batches)
+    """In both places if it can take both, else beside the default."""
+    potential = potential_of(config_with(**dict.fromkeys(OPERATORS[name].roles, name)), seed=1)
+    check_forces(potential, molecules().structures[0])
+    _, losses = train(potential.model, STEPS)
     assert np.all(np.isfinite(losses))
     assert losses[-1] < 0.8 * losses[0]
 
 
-def train(model, batches):
-    split = SplitModel(model)
-    transform = build_optimizer(OptimizerSettings(clip_norm=10.0), split.decay_mask(model))
-    loss = LossSettings()
-    program = Steps(split, transform, loss, 0.9, lambda function, shape: None, lambda done: None)
-    state = initial_state(split.params, transform)
-    losses = []
-    for _ in range(STEPS):
-        (batch,) = batches.epoch(0)
-        state, metrics = program.train(
-            state, batch.graph, batch.labels, LEARNING_RATE, loss.weights._replace(stress=None)
-        )
-        losses.append(float(metrics.loss))
-    return losses
+@cache
+def operator_of(role, word):
+    return getattr(config_with(**{role: word}), role)
+
+
+@pytest.mark.parametrize("word", words("convolution"))
+def test_takes_every_product(word):
+    """Each pair gives an energy for each atom: built and called, but not computed."""
+    (batch,) = molecules().batches.epoch(0)
+    graph = batch.graph
+    smaller = config_with("model.num_layers=1", "model.correlation=2", convolution=word)
+    for product in words("product"):
+        config = smaller.model_copy(update={"product": operator_of("product", product)})
+
+        def energy(graph, config=config):
+            model = build_model(config, rngs=nnx.Rngs(0), dtype=jnp.float64)
+            return model(graph, edge_vectors(graph, graph.positions))
+
+        found = jax.eval_shape(energy, graph)
+        assert (found.shape, found.dtype) == ((graph.num_nodes,), np.float64), product
 
 
 def check_forces(potential, structure):

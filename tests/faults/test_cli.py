@@ -45,6 +45,18 @@ def failure(words, capsys):
         (["info", "model=nowhere.mlip"], ["nowhere.mlip was not found"]),
         (["train", "run.name=${nothing}"], ["nothing"]),
         (["train", "dataset.train=nowhere.xyz"], ["nowhere.xyz", "does not exist"]),
+        (
+            ["train", "schedule=constant", "schedule.end_factor=0.1"],
+            ["schedule: end_factor=0.1 would have no effect", "name=cosine and exponential"],
+        ),
+        (
+            ["train", "schedule.patience=5", "schedule.factor=0.5"],
+            ["schedule: factor=0.5 would have no effect (only for name=plateau)"],
+        ),
+        (
+            ["train", "loss=l1", "loss.huber_delta=0.1"],
+            ["loss: huber_delta=0.1 would have no effect (only for kind=huber)"],
+        ),
     ],
 )
 def test_mistakes_on_the_command_line(words, parts, capsys, tmp_path, monkeypatch):
@@ -101,6 +113,25 @@ def test_label_key_of_evaluate(trained, data_folder, tmp_path, capsys):
     words = ["evaluate", f"model={trained}/model.mlip", f"run.dir={tmp_path}"]
     message = failure([*words, f"data={data_folder}/test.xyz", "keys.energy=energi"], capsys)
     assert "did you mean keys.energy=energy?" in message
+
+
+def test_options_that_would_have_no_effect(trained, data_folder, tmp_path, capsys):
+    model, start = f"model={trained}/model.mlip", f"structure={data_folder}/start.xyz"
+    run = f"run.dir={tmp_path}/run"
+    for words, expected in (
+        (["relax", "relax.pressure=1"], "relax: pressure=1.0 would have no effect"),
+        (["md", "md.pressure=1"], "md: pressure=1.0 would have no effect (only for ensemble=npt)"),
+        (["md", "md.ensemble=langevin", "md.barostat_time=2"], "md: barostat_time=2.0 would"),
+        (["md", "md.friction=1"], "md: friction=1.0 would have no effect"),
+    ):
+        assert expected in failure([*words, model, start, run], capsys)
+    words = ["evaluate", model, run, "dataset=quickstart", "keys.energy=REF_energy"]
+    assert "give them as dataset.keys" in failure(words, capsys)
+    for option in ("precision=float64", "batch_size=7", "dataset.split_seed=3"):
+        name = option.partition("=")[0].partition(".")[0]
+        message = failure(["info", model, option], capsys)
+        assert f"{name} would have no effect on the saved model" in message
+    assert not (tmp_path / "run").exists()
 
 
 def test_run_folder_that_cannot_be_made(train_words, tmp_path, capsys):

@@ -92,6 +92,17 @@ def test_a_position_that_is_no_number(argon, dimer):
         dimer.get_forces()
 
 
+@pytest.mark.parametrize("skin", [-0.1, np.nan, np.inf])
+def test_a_skin_that_is_none(argon, skin):
+    with pytest.raises(MlipError, match=f"skin={skin}: expected zero or more, .* Å farther"):
+        MLIPCalculator(argon, skin=skin)
+
+
+def test_no_structures_at_once(argon, dimer):
+    with pytest.raises(MlipError, match="batch_size=0: expected at least one structure"):
+        argon.predict([dimer], batch_size=0)
+
+
 def test_no_atoms(argon):
     with pytest.raises(MlipError, match="no atoms"):
         Atoms(calculator=MLIPCalculator(argon)).get_potential_energy()
@@ -142,9 +153,9 @@ def test_atoms_that_come_too_close_stop_the_run(argon, dimer, tmp_path, quiet):
 def test_a_potential_that_gives_no_number(argon, dimer, tmp_path, quiet, monkeypatch):
     evaluate, calls = argon.evaluate_graph, []
 
-    def failing(graph):
+    def failing(*arguments):
         calls.append(1)
-        output = evaluate(graph)
+        output = evaluate(*arguments)
         return output._replace(forces=output.forces * (np.nan if len(calls) > 7 else 1.0))
 
     monkeypatch.setattr(argon, "evaluate_graph", failing)

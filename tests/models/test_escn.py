@@ -127,7 +127,7 @@ def test_decayed_weights():
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_takes_every_product(name):
-    config = escn_config(product={"name": name}, correlation=2)
+    config = escn_config(product={"name": name}, correlation=3)
     graph_of = jax.eval_shape(lambda: jnp.zeros((3, 4, 3)))
     structure = molecule(0, 4)
     shape = SHAPE._replace(graphs=1, nodes=5, blocks=3, width=4)

@@ -74,6 +74,32 @@ def test_reference_values(shared, name):
     check(hyperparameters, weights, load_file(folder / f"{name}.expected.safetensors"), ".")
 
 
+def load_published(shared, name):
+    path = shared / "pretrained" / name
+    hyperparameters = json.loads(path.with_suffix(".json").read_text())
+    return from_torch_weights(hyperparameters, dict(np.load(path.with_suffix(".npz"))))
+
+
+def test_published_weights(shared):
+    """With the names of the constructor's arguments, all buffers, and options switched off."""
+    name = "mace_tutorial_hco/imagdau_mace01_swa"
+    potential = load_published(shared, name)
+    references = dict(np.load(shared / "pretrained" / f"{name}.ref.npz"))
+    chosen = [with_prefix(references, f"{i}/") for i in range(3)]
+    predictions = predict_together(potential, [as_structure(found) for found in chosen])
+    for expected, found in zip(chosen, predictions, strict=True):
+        close = np.testing.assert_allclose
+        close(found.energy, expected["energy"].item(), rtol=0, atol=GOLDEN.energy)
+        close(found.energies, expected["node_energy"], rtol=0, atol=GOLDEN.node_energy)
+        close(found.forces, expected["forces"], rtol=0, atol=GOLDEN.forces)
+
+
+def test_published_weights_in_single_precision(shared):
+    """Their constants are rounded."""
+    potential = load_published(shared, "mace_spice/openmm_MACE_SPICE")
+    assert (len(potential.elements), potential.config.scale) == (15, 1.0780409574508667)
+
+
 def test_edges_are_counted_alike():
     """Both neighbour lists find the same pairs, small cells and mixed periodicity included."""
     arrays = load_file(FOLDER / "residual_l1.safetensors")

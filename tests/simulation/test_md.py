@@ -32,12 +32,12 @@ def run_killed_at(call: int, monkeypatch, atoms, potential, settings, folder, co
     count = 0
     evaluate = potential.evaluate_graph
 
-    def dying(graph):
+    def dying(*arguments):
         nonlocal count
         count += 1
         if count > call:
             raise Killed
-        return evaluate(graph)
+        return evaluate(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(potential, "evaluate_graph", dying)
@@ -58,8 +58,6 @@ def test_nve_conserves_energy_and_says_so(argon, crystal, tmp_path, console):
     assert result.time == pytest.approx(1.0)
     text = console.file.getvalue()
     assert "nve, 32 atoms, 250 steps of 4 fs, float64 on cpu" in text
-    for record in result.compilations:
-        assert text.count(f"{record}") == 1
     assert f"energy drift {result.drift.slope:+.4f} meV/atom/ps" in text
     assert (tmp_path / "energy_drift.png").read_bytes().startswith(b"\x89PNG")
 
@@ -107,7 +105,7 @@ def test_molecules_have_no_pressure_and_do_not_tumble(argon, cluster, tmp_path, 
 def test_a_killed_run_continues_to_the_last_bit(
     argon, crystal, tmp_path, console, monkeypatch, ensemble, killed_after
 ):
-    settings = variant(NVE, ensemble=ensemble, pressure=0.1)
+    settings = variant(NVE, ensemble=ensemble, pressure=0.1 if ensemble == "npt" else 0.0)
     whole = run_md(crystal, argon, settings, tmp_path / "whole", console=console)
     folder = tmp_path / "killed"
     run_killed_at(killed_after, monkeypatch, crystal, argon, settings, folder, console)
@@ -207,8 +205,16 @@ def test_own_velocities_are_kept(argon, cluster, tmp_path, console):
     cluster.set_velocities(np.tile([0.01, 0.0, 0.0], (32, 1)))
     settings = variant(NVE, init_velocities=False, steps=10)
     atoms = run_md(cluster, argon, settings, tmp_path, console=console).atoms
+    assert "starting with the structure's own velocities, at " in console.file.getvalue()
     moved = atoms.get_center_of_mass() - cluster.get_center_of_mass()
     np.testing.assert_allclose(moved, [0.01 * 10 * 4.0 * units.fs, 0, 0], atol=1e-9)
+
+
+def test_a_start_at_rest_is_said(argon, cluster, tmp_path, console):
+    settings = variant(NVE, init_velocities=False, steps=0)
+    run_md(cluster, argon, settings, tmp_path, console=console)
+    said = console.file.getvalue()
+    assert "init_velocities=false: starting without velocities, as the structure has none" in said
 
 
 def test_ensembles_refuse_what_they_cannot_do(argon, cluster, crystal, tmp_path, console):

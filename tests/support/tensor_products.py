@@ -3,22 +3,29 @@
 from collections.abc import Iterator
 from functools import cache
 from itertools import product as pairs
+from pathlib import Path
 from typing import Literal, NamedTuple, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import yaml
 
-from mlip.errors import MlipError
 from mlip.graph import bare_graph
 from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
 from mlip.nn.irreps import clebsch_gordan, degree_slice, dim
 from mlip.nn.spherical_harmonics import spherical_harmonics
-from mlip.tensor_products.registry import OPERATORS, build_convolution, build_product
+from mlip.tensor_products.build import build_convolution, build_product
+from mlip.tensor_products.cp import MAX_DEGREE
+from mlip.tensor_products.registry import OPERATORS
+from tests.support.derivatives import derivatives
 from tests.support.rotations import harmonics, random_rotation, representation
 
-AFFORDABLE = 30_000  # multiplications; beyond degree 4 others take too long to compile
+EVERY_DEGREE = 4  # up to it each operator is tested, whatever it costs
+AFFORDABLE = 30_000  # multiplications; beyond that degree others take too long to compile
+LAST_DEGREE = {"cp": MAX_DEGREE}  # of operators that say that they end there
+CHOICES = Path(__file__).parents[2] / "configs" / "tensor_product"
 SAMPLES = 4
 ROTATION = random_rotation(3)
 
@@ -39,22 +46,54 @@ class Case(NamedTuple):
 
 
 def cases(role, degrees, others_at=None):
-    """Every operator of a role at some degrees, and every single other option at one degree."""
-    found = []
-    for name, operator in OPERATORS.items():
-        if getattr(operator, role) is None:
-            continue
-        found += [Case(name, (), degree) for degree in degrees]
-        if others_at is not None:
-            found += [
-                Case(name, (option,), others_at) for option in other_options(operator.settings)
-            ]
+    """`all_cases` as parameters of a test, those of high degree marked as slow."""
+    found = [
+        pytest.param(case, marks=[pytest.mark.slow] if case.degree > EVERY_DEGREE else [])
+        for case in all_cases(role, degrees, others_at)
+    ]
     return pytest.mark.parametrize("case", found, ids=str)
 
 
-def other_options(settings) -> Iterator[tuple[str, object]]:
+def all_cases(role, degrees, others_at=None):
+    """Every operator of a role at some degrees, and with every other choice at one degree.
+
+    Of operators that are built in the same way one is enough.
+    """
+    found, seen = [], []
+    for name, operator in OPERATORS.items():
+        many_body = operator.power or operator.product
+        builder = many_body if role == "power" else getattr(operator, role)
+        if builder is None or builder in seen:
+            continue
+        seen.append(builder)
+        found += [Case(name, (), degree) for degree in degrees]
+        if others_at is not None:
+            found += [Case(name, options, others_at) for options in other_options(name)]
+    return [case for case in found if case.degree <= LAST_DEGREE.get(case.name, case.degree)]
+
+
+def other_options(name) -> list[tuple[tuple[str, object], ...]]:
+    """What differs from the defaults: every single option, and the files in configs/."""
+    fields = OPERATORS[name].settings.model_fields
+    singles = [(option,) for option in _single_options(fields)]
+    files = [
+        tuple((key, value) for key, value in chosen.items() if value != fields[key].default)
+        for chosen in choices().values()
+        if chosen["name"] == name
+    ]
+    return list(dict.fromkeys([*singles, *filter(None, files)]))
+
+
+@cache
+def choices():
+    """Operators and their options by the words that a user types, but for `auto`."""
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(CHOICES.glob("*.yaml"))}
+    return {word: chosen for word, chosen in files.items() if chosen["name"] in OPERATORS}
+
+
+def _single_options(fields) -> Iterator[tuple[str, object]]:
     """Names, switches and limits that differ from the default."""
-    for key, field in settings.model_fields.items():
+    for key, field in fields.items():
         if key == "name":
             continue
         values = set(_named_values(field.annotation))
@@ -69,26 +108,23 @@ def _named_values(annotation):
     return [value for part in get_args(annotation) for value in _named_values(part)]
 
 
-def built(build, case):
-    """The operator, or a skipped test with the operator's own reason."""
-    try:
-        return build(case.settings, *(case.degree,) * 3)
-    except MlipError as error:
-        pytest.skip(str(error))
-
-
 @cache
 def the_product(case):
-    product = built(build_product, case)
-    size = sum(product.multiplies(paths) for paths in product.paths)
-    if case.degree > 4 and size > AFFORDABLE:
-        pytest.skip(f"{case} has {size} multiplications, more than {AFFORDABLE}")
+    product = build_product(case.settings, *(case.degree,) * 3)
+    skip_unaffordable(case, sum(product.multiplies(paths) for paths in product.paths))
     return product
 
 
 @cache
 def the_convolution(case):
-    return built(build_convolution, case)
+    convolution = build_convolution(case.settings, *(case.degree,) * 3)
+    skip_unaffordable(case, convolution.multiplies)
+    return convolution
+
+
+def skip_unaffordable(case, size):
+    if case.degree > EVERY_DEGREE and size > AFFORDABLE:
+        pytest.skip(f"{case} has {size} multiplications, more than {AFFORDABLE}")
 
 
 @cache
@@ -164,33 +200,22 @@ def beyond_couplings(tensor, degree, l3, parities):
 
 @cache
 def product_derivatives(case):
-    """A program of (x, y) for a batch of two, see `_derivatives`, and arguments for it."""
+    """A program of (x, y), see `derivatives`, and random pairs of `factors` in two batches."""
     product = the_product(case)
 
-    def value(x, y):
-        return sum(jnp.sum(part**2) for paths in product.paths for part in product(x, y, paths))
+    def parts(x, y):
+        return {paths: product(x, y, paths) for paths in product.paths}
 
-    rng = np.random.default_rng(3)
-    return _derivatives(value), rng.normal(size=(2, 2, dim(case.degree), 2))
+    inputs = np.stack([one[:SAMPLES] for one in factors(case.degree)])
+    return derivatives(parts), inputs.reshape(2, 2, -1, *inputs.shape[2:])
 
 
-def _derivatives(value):
-    """f, its gradient, g = |∂f|² and its gradient, summed over a leading batch axis."""
-
-    def total(*arrays):
-        return jnp.sum(jax.vmap(value)(*arrays))
-
-    def square(*arrays):
-        f, gradient = jax.value_and_grad(total, tuple(range(len(arrays))))(*arrays)
-        return sum(jnp.sum(part**2) for part in gradient), (f, gradient)
-
-    @jax.jit
-    def program(*arrays):
-        both = jax.value_and_grad(square, tuple(range(len(arrays))), has_aux=True)
-        (g, (f, df)), dg = both(*arrays)
-        return {"f": f, "df": df, "g": g, "dg": dg}
-
-    return lambda *arrays: jax.tree.map(np.asarray, program(*map(jnp.asarray, arrays)))
+def error(actual, expected):
+    """Largest difference relative to the largest expected number, over all arrays."""
+    both = list(zip(actual, expected, strict=True))
+    assert all(a.shape == b.shape for a, b in both)
+    largest = max(np.abs(b).max(initial=0.0) for _, b in both)
+    return max(np.abs(a - b).max(initial=0.0) for a, b in both) / (largest or 1.0)
 
 
 RECEIVERS = np.array([0, 1, 2, 3, 4, 4, 5, 5])
@@ -271,21 +296,22 @@ def convolution_program(case, precision="float64"):
 
 @cache
 def convolution_derivatives(case):
-    """A program of features, vectors and weights for a batch of two, and arguments for it."""
+    """A program of features, vectors and weights, see `derivatives`, and a batch of two for it.
+
+    The vectors of padded edges have no length, those of the first of the two are `edge_vectors`
+    otherwise.
+    """
     convolution = the_convolution(case)
 
-    def value(features, vectors, weights):
+    def parts(features, vectors, weights):
         masked = weights * jnp.asarray(MASK, weights.dtype)[..., None]
-        parts = messages(convolution, features, vectors, masked)
-        return sum(jnp.sum(part**2) for part in parts)
+        return messages(convolution, features, vectors, masked)
 
     rng = np.random.default_rng(4)
     one = edges(case.degree, convolution.num_weights)
-    channels = 2
     vectors = np.stack([one.vectors, rng.normal(size=one.vectors.shape)]) * MASK[..., None]
-    weights = rng.normal(size=(2, *MASK.shape, convolution.num_weights * channels))
-    features = rng.normal(size=(2, NODES, dim(case.degree), channels))
-    return _derivatives(value), Edges(features, vectors, weights)
+    features, weights = (rng.normal(size=(2, *a.shape)) for a in (one.features, one.weights))
+    return derivatives(parts), Edges(features, vectors, weights)
 
 
 @cache

@@ -1,7 +1,7 @@
-"""Train the toy in a process of its own: `train_toy.py RUN_DIR STEP [WORKERS]`.
+"""Train the toy in a process of its own: `train_toy.py RUN_DIR [STEP [WORKERS]]`.
 
-Unless STEP is 0 it saves after every step, and is killed at STEP. With WORKERS its data are
-streamed by so many worker processes. Prints a digest of the final weights.
+With STEP, unless it is 0, it saves after every step, and is killed at STEP. With WORKERS its data
+are streamed by so many worker processes. Prints a digest of the final weights.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class Killer:
 
 
 def main():
-    run_dir, step = sys.argv[1], int(sys.argv[2])
+    run_dir, step = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0
     runtime.enable_compilation_cache()
     often = {"checkpoint_minutes": 0.0} if step else {}
     run = streamed_toy_run(int(sys.argv[3])) if len(sys.argv) > 3 else toy_run()

@@ -1,12 +1,18 @@
 """Choosing the fastest operator of a family."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from pydantic import ValidationError
 
+from mlip import runtime
 from mlip.errors import MlipError
 from mlip.models import build_model, choose_operators
 from mlip.models.mace import MACEConfig
+from mlip.nn.irreps import dim
+from mlip.tensor_products import auto
 from mlip.tensor_products.auto import (
     Choice,
     ConvolutionShape,
@@ -15,14 +21,10 @@ from mlip.tensor_products.auto import (
     choose_convolution,
     choose_power,
 )
-from mlip.tensor_products.registry import (
-    OPERATORS,
-    AutoSettings,
-    build_convolution,
-    build_power,
-    family_members,
-)
+from mlip.tensor_products.build import build_convolution, build_power, families, family_members
+from mlip.tensor_products.registry import OPERATORS, AutoSettings
 from tests.support.potentials import mace_config
+from tests.tolerances import FLOAT64
 
 SIZE = GraphSize(nodes=6, blocks=8, width=2)
 
@@ -37,7 +39,7 @@ def choose(family="clebsch_gordan", size=SIZE):
     return choose_convolution(family, [ConvolutionShape(1, 1, 1, 2)], size, "float64")
 
 
-def test_takes_the_fastest_and_remembers_the_times(memory):
+def test_takes_the_fastest_and_remembers_the_times(memory, monkeypatch):
     first = choose()
     names = {operator.name for operator in family_members("clebsch_gordan", "convolution")}
     assert set(first.milliseconds) == names
@@ -47,6 +49,8 @@ def test_takes_the_fastest_and_remembers_the_times(memory):
     assert second == first._replace(remembered=True)
     assert "as measured before" in str(second)
     assert not choose(size=SIZE._replace(nodes=7)).remembered
+    monkeypatch.setattr(runtime, "num_threads", lambda: 77)
+    assert not choose().remembered
 
 
 def test_a_file_cut_short_is_measured_again(memory):
@@ -86,36 +90,95 @@ def test_a_model_gets_real_operators():
     }
     assert chosen.product.name == "symmetric_contraction"
     assert [sentence.split(":")[0] for sentence in sentences] == ["convolution", "product"]
+    assert "model.product.family can be clebsch_gordan or gaunt, with several" in sentences[1]
     again, silent = choose_operators(chosen, SIZE, "float64")
     assert again == chosen
     assert silent == []
 
 
-def weight_shapes(module):
-    state = nnx.to_flat_state(nnx.state(module, nnx.Param))
-    return tuple((path, leaf.shape) for path, leaf in state)
-
-
-def test_members_of_a_family_take_the_same_weights():
-    """Otherwise a choice between them would change the model."""
-    degrees = (1, 2, 2)
-    for family in {operator.family for operator in OPERATORS.values() if operator.family}:
+@pytest.mark.parametrize("family", families("convolution"))
+def test_convolutions_of_a_family_are_the_same_map(family):
+    """Of the same features, harmonics and weights; otherwise a choice would change the model."""
+    rng = np.random.default_rng(0)
+    for degrees in [(1, 2, 2), (0, 1, 1)]:
         built = [
             build_convolution(operator.settings(), *degrees)
             for operator in family_members(family, "convolution")
         ]
-        shapes = {(one.num_weights, one.output_multiplicity, one.exact) for one in built}
-        assert len(shapes) == 1, family
-        powers = [
-            build_power(operator.settings(), 1, 1, 2, 2, 2, rngs=nnx.Rngs(0), dtype=np.float64)
-            for operator in family_members(family, "product")
-        ]
-        assert len({weight_shapes(power) for power in powers}) == 1, family
+        assert len({(one.num_weights, one.output_multiplicity, one.exact) for one in built}) == 1
+        features = jnp.asarray(rng.normal(size=(3, 2, dim(degrees[0]), 2)))
+        harmonics = [jnp.asarray(y) for y in rng.normal(size=(dim(degrees[1]), 3, 2))]
+        weights = jnp.asarray(rng.normal(size=(3, 2, 2 * built[0].num_weights)))
+        first, *others = (jax.jit(one.on_edges)(features, harmonics, weights) for one in built)
+        for other in others:
+            same(other, first)
+
+
+@pytest.mark.parametrize("family", families("product"))
+def test_powers_of_a_family_are_the_same_map(family):
+    members = family_members(family, "product")
+    features = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 2)))
+
+    def power(operator):
+        layer = build_power(operator.settings(), 1, 1, 3, 2, 2, rngs=nnx.Rngs(0), dtype=np.float64)
+        return nnx.jit(layer)(features, jnp.asarray([0, 1, 0]))
+
+    if len(members) > 1:
+        first, *others = (power(operator) for operator in members)
+        for other in others:
+            same([other], [first])
+
+
+def same(actual, expected):
+    for one, other in zip(actual, expected, strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e2 * FLOAT64.relative)
+
+
+def test_one_program_under_two_names_is_timed_once(monkeypatch):
+    """With few degrees the Gaunt convolutions on points and on a grid are both sums of moments."""
+    timed = []
+    in_turn = auto._time_in_turn
+    monkeypatch.setattr(auto, "_time_in_turn", lambda them: timed.extend(them) or in_turn(them))
+    choice = choose("gaunt")
+    assert timed == ["gaunt_fourier", "gaunt_quadrature"]
+    times = choice.milliseconds
+    assert times["gaunt_grid"] == times["gaunt_quadrature"]
+    assert "gaunt_quadrature = gaunt_grid" in str(choice)
+
+
+def test_members_that_cannot_give_the_degrees_are_left_out():
+    shape = ConvolutionShape(0, 5, 5, 1)
+    choice = choose_convolution("path_shared", [shape], SIZE, "float64")
+    assert set(choice.milliseconds) == {"path_shared"}
+
+
+def test_times_of_another_version_do_not_count(monkeypatch):
+    choose()
+    monkeypatch.setattr(auto, "version", lambda package: "0.0.0")
+    assert not choose().remembered
 
 
 def test_an_unknown_family_is_refused():
     with pytest.raises(MlipError, match="No convolution of family gant is known; expected one of"):
         choose("gant")
+
+
+@pytest.mark.parametrize("place", ["convolution", "product"])
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        ("gant", "there is no family gant; expected one of clebsch_gordan, cp, gaunt"),
+        ("so2", "No product of family so2 is known; expected one of clebsch_gordan, cp"),
+        ("symmetric_contraction", "No convolution of family symmetric_contraction is known"),
+    ],
+)
+def test_a_family_that_does_not_fit_is_refused_with_the_config(place, family, expected):
+    if family == "gant" or place in expected:
+        with pytest.raises(ValidationError, match=expected):
+            mace_config(**{place: {"name": "auto", "family": family}})
+    else:
+        mace_config(**{place: {"name": "auto", "family": family}})
 
 
 def test_auto_itself_builds_nothing():

@@ -10,8 +10,9 @@ import pytest
 from mlip.errors import MlipError
 from mlip.graph import bare_graph
 from mlip.nn.irreps import coupling_paths, degree_slice
+from mlip.tensor_products.build import build_convolution
 from mlip.tensor_products.channel_groups import GroupedConvolution, channel_groups
-from mlip.tensor_products.registry import OPERATORS, build_convolution
+from mlip.tensor_products.registry import OPERATORS
 from tests.support.rotations import harmonics, random_rotation, representation
 
 CHANNELS = (3, 2)

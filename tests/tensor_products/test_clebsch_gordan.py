@@ -56,18 +56,26 @@ def test_path_shared_adds_the_copies(degrees, paths):
 
 
 @unequal_degrees
-def test_fused_convolution_equals_the_sum_over_edges(degrees):
-    fused = PathSharedConvolution(*degrees)
-    plain = EdgewiseConvolution(PathShared(*degrees), "shared")
+@pytest.mark.parametrize("paths", ["even", "all"])
+def test_fused_convolution_equals_the_sum_over_edges(degrees, paths):
+    """With one weight for all degrees of the harmonics."""
+    fused = PathSharedConvolution(*degrees, paths)
+    plain = EdgewiseConvolution(PathShared(*degrees, paths), "degree")
     rng = np.random.default_rng(1)
-    inputs = (
-        jnp.asarray(rng.normal(size=(NODES, dim(degrees[0]), 3))),
-        jnp.asarray(rng.normal(size=(*MASK.shape, 3))),
-        jnp.asarray(rng.normal(size=(*MASK.shape, 3)) * MASK[..., None]),
-    )
-    both = jax.jit(lambda *args: [messages(one, *args) for one in (fused, plain)])(*inputs)
-    close(*both)
+    features = jnp.asarray(rng.normal(size=(NODES, dim(degrees[0]), 3)))
+    vectors = jnp.asarray(rng.normal(size=(*MASK.shape, 3)))
+    weights = jnp.asarray(rng.normal(size=(*MASK.shape, 3)) * MASK[..., None])
+
+    @jax.jit
+    def both():
+        repeated = jnp.tile(weights, plain.num_weights)
+        return messages(fused, features, vectors, weights), messages(
+            plain, features, vectors, repeated
+        )
+
+    close(*both())
     assert fused.output_multiplicity == plain.output_multiplicity
+    assert fused.mirrors == plain.mirrors == (paths == "even")
 
 
 def random_map():

@@ -11,14 +11,17 @@ from mlip.nn.geometry import edge_vectors, lengths_and_directions, with_dummy_pa
 from mlip.nn.irreps import dim
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.tensor_products.edgewise import EdgewiseConvolution
-from mlip.tensor_products.gaunt import GauntQuadrature
+from mlip.tensor_products.gaunt import GauntGrid, GauntQuadrature
 from mlip.tensor_products.gaunt_coefficients import gaunt_tensor
+from mlip.tensor_products.gaunt_convolution import GridPoints, gaunt_convolution
 from mlip.tensor_products.moments import MomentConvolution
 from mlip.tensor_products.pointwise import (
+    MatrixPoints,
     PointwiseConvolution,
     PointwiseMatrices,
     PointwiseProduct,
 )
+from mlip.tensor_products.protocol import NEIGHBORS
 from tests.support.potentials import ELEMENTS, molecule
 from tests.tolerances import FLOAT64
 
@@ -33,9 +36,12 @@ def graph():
     return collate([structure], [pairs], ELEMENTS, shape, np.float64)
 
 
-def on_graph(convolution, graph):
-    """The convolution as a function of features and positions, with weights zero on padding."""
-    count = convolution.num_weights * CHANNELS
+def on_graph(convolution, graph, num_weights):
+    """The convolution as a function of features and positions, with weights zero on padding.
+
+    Where it takes more weights than `num_weights`, these are repeated.
+    """
+    count, repeats = num_weights * CHANNELS, convolution.num_weights // num_weights
 
     def apply(features, positions):
         vectors = with_dummy_padding(graph, edge_vectors(graph, positions), 2 * CUTOFF)
@@ -44,7 +50,7 @@ def on_graph(convolution, graph):
         frequencies = 1.0 + jnp.arange(count, dtype=length.dtype)
         weights = jnp.sin(length[..., None] * frequencies[None, None])
         weights = jnp.where(graph.edge_mask[..., None], weights, jnp.zeros_like(weights))
-        return convolution(features, harmonics, weights, graph)
+        return convolution(features, harmonics, jnp.tile(weights, repeats), graph)
 
     return apply
 
@@ -54,8 +60,10 @@ def compare(convolution, reference, graph):
     shape = (8, dim(convolution.input_lmax), CHANNELS)
     features = np.random.default_rng(0).normal(size=shape)
     positions = jnp.asarray(graph.positions)
-    actual = jax.jit(on_graph(convolution, graph))(features, positions)
-    expected = jax.jit(on_graph(reference, graph))(features, positions)
+    actual, expected = (
+        jax.jit(on_graph(one, graph, convolution.num_weights))(features, positions)
+        for one in (convolution, reference)
+    )
     for one, other in zip(actual, expected, strict=True):
         assert one.shape == other.shape
         np.testing.assert_allclose(one, other, rtol=0, atol=1e2 * FLOAT64.relative)
@@ -75,9 +83,10 @@ class RandomPointwise(PointwiseProduct):
 @pytest.mark.parametrize("weighting", ["degree", "shared"])
 def test_sum_at_points_equals_the_sum_of_products_on_edges(graph, weighting):
     product = RandomPointwise(1, 1, 2)
-    pointwise = PointwiseConvolution(product, weighting)
+    pointwise = PointwiseConvolution(product, MatrixPoints(product.matrices("even"), weighting))
+    assert pointwise.num_weights == (1 if weighting == "shared" else 2)
     assert pointwise.output_multiplicity == product.copies() == (1, 0, 1)
-    compare(pointwise, EdgewiseConvolution(product, weighting), graph)
+    compare(pointwise, EdgewiseConvolution(product, "degree"), graph)
 
 
 def test_pointwise_product():
@@ -92,21 +101,61 @@ def test_pointwise_product():
     np.testing.assert_allclose(degree2, expected[:, 4:], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("weighting", ["degree", "shared"])
 @pytest.mark.parametrize("degrees", [(1, 2, 2), (0, 2, 3)])
-def test_equals_the_sum_of_products_on_edges(graph, degrees, weighting):
+def test_equals_the_sum_of_products_on_edges(graph, degrees):
     product = GauntQuadrature(*degrees)
-    moments = MomentConvolution(product, gaunt_tensor(*degrees), weighting)
-    edgewise = EdgewiseConvolution(product, weighting)
-    assert moments.num_weights == edgewise.num_weights
-    assert moments.output_multiplicity == edgewise.output_multiplicity
-    compare(moments, edgewise, graph)
+    edgewise = EdgewiseConvolution(product, "degree")
+    for one in (
+        MomentConvolution(product, gaunt_tensor(*degrees)),
+        PointwiseConvolution(product, MatrixPoints(product.matrices("even"), "degree")),
+        PointwiseConvolution(product, GridPoints(GauntGrid(*degrees))),
+    ):
+        assert one.num_weights == edgewise.num_weights
+        assert one.output_multiplicity == edgewise.output_multiplicity
+        compare(one, edgewise, graph)
 
 
-def test_second_derivatives_are_finite_with_padded_edges(graph):
+@pytest.mark.parametrize("operator", [GauntQuadrature, GauntGrid])
+def test_few_moments_are_preferred_to_points(operator):
+    """As in MACE, but not for features of many degrees."""
+    by_moments = [(0, 3, 3), (1, 3, 3), (1, 1, 1), (2, 2, 2)]
+    at_points = [(3, 3, 3), (6, 6, 6)]
+    for degrees, expected in (
+        *((one, MomentConvolution) for one in by_moments),
+        *((one, PointwiseConvolution) for one in at_points),
+    ):
+        assert isinstance(gaunt_convolution(operator(*degrees)), expected), degrees
+
+
+def test_multiplications_are_counted_from_the_algorithm():
+    """Of one edge and channel; those of an atom are divided among the edges it has on average."""
+    degrees, d = (2, 3, 3), (9, 16, 16)
+    moments = MomentConvolution(GauntQuadrature(*degrees), gaunt_tensor(*degrees))
+    weighted, products = 4 * d[0], d[0] * d[1]
+    assert moments.multiplies == weighted + products + d[0] * d[1] * d[2] // NEIGHBORS
+    quadrature = GauntQuadrature(*degrees)
+    points = len(quadrature.matrices("even").analysis)
+    at_points = PointwiseConvolution(
+        quadrature, MatrixPoints(quadrature.matrices("even"), "degree")
+    )
+    assert at_points.multiplies == points * (4 + 1) + points * (d[0] + d[2]) // NEIGHBORS
+    rings, azimuths = 5, 10
+    to_points, back = (rings * (2 * l + 1) * (l + 1 + azimuths) for l in (2, 3))
+    on_grid = PointwiseConvolution(quadrature, GridPoints(GauntGrid(*degrees)))
+    assert on_grid.multiplies == rings * azimuths * (4 + 1) + (to_points + back) // NEIGHBORS
+
+
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        MomentConvolution(GauntQuadrature(1, 2, 1), gaunt_tensor(1, 2, 1)),
+        PointwiseConvolution(GauntGrid(1, 2, 1), GridPoints(GauntGrid(1, 2, 1))),
+    ],
+    ids=["moments", "points"],
+)
+def test_second_derivatives_are_finite_with_padded_edges(graph, convolution):
     assert not np.all(graph.edge_mask)
-    product = GauntQuadrature(1, 2, 1)
-    apply = on_graph(MomentConvolution(product, gaunt_tensor(1, 2, 1), "degree"), graph)
+    apply = on_graph(convolution, graph, 3)
     features = np.random.default_rng(0).normal(size=(8, dim(1), CHANNELS))
 
     def energy(positions):

@@ -13,8 +13,8 @@ from mlip.data.structure import Structure
 from mlip.errors import MlipError
 from mlip.nn.geometry import edge_vectors, lengths_and_directions, with_dummy_padding
 from mlip.nn.spherical_harmonics import spherical_harmonics
+from mlip.tensor_products.build import build_convolution, build_product
 from mlip.tensor_products.channelwise import ChannelwiseConvolution
-from mlip.tensor_products.registry import build_convolution, build_product
 from mlip.tensor_products.so2 import SO2Convolution, SO2Settings
 from tests.support.potentials import ELEMENTS, mace_config, moved, outputs, potential_of
 from tests.support.rotations import random_rotation, representation

@@ -5,14 +5,26 @@ import os
 import signal
 import subprocess
 import sys
+import time
+
+import numpy as np
+
+NEVER = 10**9  # a step that is not reached
 
 
-def train(root, run_dir, kill_at=0, *workers):
-    """Run the toy in a process of its own."""
-    words = [str(kill_at), *map(str, workers)]
-    command = [sys.executable, root / "tests/support/train_toy.py", run_dir, *words]
+def start(root, run_dir, *words):
+    """Start the toy in a process of its own."""
+    command = [sys.executable, root / "tests/support/train_toy.py", run_dir, *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(root)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, text=True, **pipes)
+
+
+def train(root, run_dir, *words):
+    """Run the toy to its end."""
+    process = start(root, run_dir, *words)
+    output, errors = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def test_a_killed_run_ends_bitwise_equal_to_one_that_was_not(root, tmp_path):
@@ -27,6 +39,24 @@ def test_a_killed_run_ends_bitwise_equal_to_one_that_was_not(root, tmp_path):
     assert events(tmp_path / "killed").count("resume") == 1
 
 
+def test_so_does_one_that_is_killed_from_outside_at_random_times(root, tmp_path):
+    random = np.random.default_rng(0)
+    signals = []
+    for _ in range(3):
+        process = start(root, tmp_path / "killed", NEVER)
+        wait_for_the_first_row(process, tmp_path / "killed" / "metrics.jsonl")
+        time.sleep(random.uniform(0.0, 0.5))
+        process.kill()
+        process.communicate()
+        signals.append(process.returncode)
+    assert -signal.SIGKILL in signals, "every process ended before it was killed"
+    resumed = train(root, tmp_path / "killed")
+    whole = train(root, tmp_path / "whole")
+    assert resumed.returncode == whole.returncode == 0, resumed.stderr + whole.stderr
+    assert resumed.stdout == whole.stdout
+    assert validations(tmp_path / "killed") == validations(tmp_path / "whole")
+
+
 def test_so_does_a_streamed_run_with_another_number_of_workers(root, tmp_path):
     killed = train(root, tmp_path / "killed", 45, 2)  # within a window of the second epoch
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -35,6 +65,13 @@ def test_so_does_a_streamed_run_with_another_number_of_workers(root, tmp_path):
     assert resumed.returncode == whole.returncode == 0, resumed.stderr + whole.stderr
     assert resumed.stdout == whole.stdout
     assert validations(tmp_path / "killed") == validations(tmp_path / "whole")
+
+
+def wait_for_the_first_row(process, path):
+    """Until a process has written to the table of a run, or to that of a run that it resumed."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    while process.poll() is None and not (path.exists() and path.stat().st_mtime_ns > before):
+        time.sleep(0.01)
 
 
 def read(run_dir):

@@ -69,7 +69,8 @@ def test_energy_conventions(structures, convention, expected):
     ],
 )
 def test_force_penalties_are_means_over_components(structures, kind, penalty):
-    settings = LossSettings(kind=kind, energy_weight=0.0, forces_weight=3.0, huber_delta=0.25)
+    delta = {"huber_delta": 0.25} if kind == "huber" else {}
+    settings = LossSettings(kind=kind, energy_weight=0.0, forces_weight=3.0, **delta)
     value, _ = loss(*shifted(structures), settings)
     expected = 3.0 * np.mean(penalty(force_errors(structures, range(3))))
     assert float(value) == pytest.approx(expected, rel=FLOAT64.relative)

@@ -14,6 +14,17 @@ def row(kind, step, **values):
     return {"kind": kind, "epoch": 1, "step": step, "seconds": 1.5, "loss": 0.1 * step, **values}
 
 
+def events_of(file):
+    """TensorBoard's events: length (8 bytes), its checksum (4), the event, its checksum (4)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    content = file.read_bytes()
+    while content:
+        length = int.from_bytes(content[:8], "little")
+        yield Event.FromString(content[12 : 12 + length])
+        content = content[16 + length :]
+
+
 def test_errors_are_roots_of_means_over_all_labels():
     errors = RunningErrors()
     for structures, loss in ((4.0, 1.0), (1.0, 6.0)):
@@ -66,3 +77,27 @@ def test_tensorboard_files_on_request(tmp_path):
     log.close()
     (file,) = (tmp_path / "tensorboard").iterdir()
     assert b"valid/forces_rmse_mev_per_a" in file.read_bytes()
+
+
+def test_tensorboard_shows_no_step_twice_after_a_resume(tmp_path):
+    """By TensorBoard's own rule: a start mark voids what stands at its step and later."""
+    pytest.importorskip("tensorboardX")
+    log = MetricsLog(tmp_path, None, tensorboard=True)
+    log.write(row("train", 1))
+    log.write(row("valid", 1))
+    position = log.position
+    log.write(row("train", 2))
+    log.close()
+    (written,) = (tmp_path / "tensorboard").iterdir()
+    first = written.rename(written.with_name("earlier"))  # the names count whole seconds
+    log = MetricsLog(tmp_path, position, tensorboard=True)
+    log.write(row("train", 2))
+    log.close()
+    (second,) = set((tmp_path / "tensorboard").iterdir()) - {first}
+    shown: list[tuple[str, int]] = []
+    for event in [*events_of(first), *events_of(second)]:
+        if event.HasField("session_log"):
+            assert event.session_log.status == event.session_log.START
+            shown = [(tag, step) for tag, step in shown if step < event.step]
+        shown += [(v.tag, event.step) for v in event.summary.value if v.tag.endswith("/loss")]
+    assert shown == [("train/loss", 1), ("valid/loss", 1), ("train/loss", 2)]

@@ -96,6 +96,15 @@ class LmdbFile:
         with self._environment.begin() as transaction, transaction.cursor() as cursor:
             yield from cursor.iternext(keys=True, values=True)
 
+    def values(self, prefix: bytes) -> Iterator[bytes]:
+        """The values of all keys that begin like this, in the byte order of the keys."""
+        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+            cursor.set_range(prefix)
+            for key, value in cursor.iternext(keys=True, values=True):
+                if not key.startswith(prefix):
+                    return
+                yield value
+
 
 def _shared_environment(name: str, path: Path) -> lmdb.Environment:
     with _opening:

@@ -1,0 +1,202 @@
+"""Train models for the same time on the same data, and compare their errors.
+
+Every model trains for the same wall-clock time, compilation included, on one core of its own; two
+train at once on two cores. Then, on the test data: errors, how well the forces turn with the
+molecule and with its mirror image, and the drift of the energy in 1 ps of dynamics.
+
+    python scripts/compare_models.py quickstart
+    python scripts/compare_models.py 3bpa dataset.root=3bpa --minutes 8
+    python scripts/compare_models.py quickstart --models mace mace_so2 --cores 0
+
+Models that are there already are not trained again; the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+CONVOLUTION = "tensor_product@model.convolution"
+PRODUCT = "tensor_product@model.product"
+MODELS = {
+    "mace": ("MACE", ["model=mace", "model.channels=32"]),
+    "mace_gaunt": (
+        "MACE, Gaunt on a grid",
+        ["model=mace", "model.channels=32", f"{CONVOLUTION}=gaunt_grid", f"{PRODUCT}=gaunt_grid"],
+    ),
+    "mace_path_shared": (
+        "MACE, path-shared",
+        ["model=mace", "model.channels=32", f"{CONVOLUTION}=path_shared"],
+    ),
+    "mace_so2": ("MACE, SO(2)", ["model=mace", "model.channels=32", f"{CONVOLUTION}=so2"]),
+    "mace_cp": ("MACE, CP exact", ["model=mace", "model.channels=32", f"{CONVOLUTION}=cp"]),
+    "tdn_paper_rank": (
+        "TDN, CP at the published rank",
+        ["model=tdn", "model.channels=64", f"{CONVOLUTION}=cp_paper"],
+    ),
+    "tdn_cp": ("TDN, CP exact", ["model=tdn", "model.channels=64", f"{CONVOLUTION}=cp"]),
+    "tdn": ("TDN, fused exact", ["model=tdn", "model.channels=64", f"{CONVOLUTION}=path_shared"]),
+    "escn": ("eSCN", ["model=escn", "model.channels=64"]),
+    "nequip": ("NequIP", ["model=nequip", "model.channels=32"]),
+}
+DATA = {
+    "quickstart": ["experiment=quickstart"],
+    "3bpa": ["experiment=3bpa"],
+    "pubchemqcr_mini": ["experiment=quickstart", "dataset=pubchemqcr_mini"],
+}
+DYNAMICS = ["md.ensemble=nve", "md.timestep=0.5", "md.time=1"]
+START = ROOT / "datasets" / "quickstart" / "test_300K.xyz"
+TURNED = 20  # structures
+
+
+def on_core(core: int, arguments: Sequence[str], log: Path) -> None:
+    """Run a command on one core, its output in a file; stop if it fails.
+
+    Every folder has its own cache of compiled programs, so that all compile theirs.
+    """
+    own = {"NPROC": "1", "XDG_CACHE_HOME": str(log.parent / "cache")}
+    with log.open("a") as file:
+        done = subprocess.run(
+            arguments,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
+            env=os.environ | own,
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)} failed, see {log}")
+
+
+def train_one(name: str, folder: Path, core: int, arguments: argparse.Namespace) -> None:
+    """Train, measure and run dynamics, unless that is done."""
+    if (folder / "measured.json").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-c", "import sys; from mlip.cli.main import main; sys.exit(main())"]
+    words = [*DATA[arguments.data], *arguments.overrides, *MODELS[name][1]]
+    limit = f"trainer.max_minutes={arguments.minutes}"
+    log = folder / "log.txt"
+    print(f"{name}: training on core {core}, see {log}", flush=True)
+    on_core(core, [*command, "train", *words, limit, f"run.dir={folder}"], log)
+    model = [f"model={folder / 'model.mlip'}"]
+    where = [f"structure={START}", f"run.dir={folder / 'md'}"]
+    on_core(core, [*command, "md", *model, *where, *DYNAMICS], log)
+    on_core(core, [sys.executable, __file__, "--measure", str(folder)], log)
+
+
+def measure(folder: Path) -> None:
+    """What is not in the run's own files: symmetry of the forces, and the drift."""
+    import ase.io
+    import numpy as np
+    from scipy.spatial.transform import Rotation
+
+    import mlip
+    from mlip import runtime
+    from mlip.simulation.md_log import fit_drift, read_log
+
+    runtime.prepare()
+    potential = mlip.load(folder / "model.mlip")
+    plain = ase.io.read(START, index=f":{TURNED}")
+    rotations = Rotation.random(TURNED, rng=0).as_matrix()
+    largest = {}
+    for name, sign in (("rotation_error", 1.0), ("inversion_error", -1.0)):
+        turned = [atoms.copy() for atoms in plain]
+        for atoms, rotation in zip(turned, rotations, strict=True):
+            atoms.positions = sign * atoms.positions @ rotation.T
+        forces, other = (
+            [one.forces for one in potential.predict(some)] for some in (plain, turned)
+        )
+        pairs = zip(forces, other, rotations, strict=True)
+        errors = [np.abs(sign * f @ r.T - g).max() for f, g, r in pairs]
+        largest[name] = float(max(errors) / np.sqrt(np.mean(np.square(forces))))
+    log = read_log(folder / "md" / "md.csv")
+    drift = fit_drift(log["time_ps"], 1000.0 * log["total_ev"] / len(plain[0]))
+    found = {**largest, "drift": drift.slope, "fluctuation": drift.fluctuation}
+    (folder / "measured.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def row(name: str, folder: Path) -> tuple[list[str], list[str]]:
+    """Header and cells of one model."""
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [one for one in records if one["kind"] == "train"]
+    compiled = [one["seconds"] for one in records if one.get("event") == "compile"]
+    start = next(one for one in records if one.get("event") == "start")
+    measured: dict[str, Any] = json.loads((folder / "measured.json").read_text())
+    errors = json.loads((folder / "evaluation.json").read_text())
+    step_ms = sorted(one["step_ms"] for one in steps)[len(steps) // 2]
+    cells = {
+        "model": MODELS[name][0],
+        "parameters": f"{start['num_parameters']:,}",
+        "step (ms)": f"{step_ms:.0f}",
+        "steps": f"{steps[-1]['step']:,}",
+        "compile (s)": f"{sum(compiled):.0f}",
+    }
+    for subset, values in errors.items():
+        if subset != "valid":
+            energy, forces = values["energy_rmse_mev_per_atom"], values["forces_rmse_mev_per_a"]
+            cells[f"{subset}: energy / force"] = f"{energy:.2f} / {forces:.1f}"
+    cells |= {
+        "rotation": f"{measured['rotation_error']:.0e}",
+        "inversion": f"{measured['inversion_error']:.0e}",
+        "drift": f"{measured['drift']:+.3f}",
+    }
+    return list(cells), list(cells.values())
+
+
+def table(names: Sequence[str], folder: Path) -> str:
+    """All models that are there, as Markdown."""
+    rows = [
+        row(name, folder / name) for name in names if (folder / name / "measured.json").exists()
+    ]
+    if not rows:
+        return ""
+    header = rows[0][0]
+    lines = [header, ["---"] * len(header), *(cells for _, cells in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", nargs="?", choices=DATA, default="quickstart")
+    parser.add_argument("overrides", nargs="*", help="further words of `mlip train`")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--minutes", type=float, default=8.0, help="of each training")
+    parser.add_argument("--cores", type=int, nargs="+", default=sorted(os.sched_getaffinity(0)))
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "models")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        measure(arguments.measure)
+        return
+    folder = arguments.out / arguments.data
+    free: SimpleQueue[int] = SimpleQueue()
+    for core in arguments.cores:
+        free.put(core)
+
+    def job(name: str) -> None:
+        core = free.get()
+        try:
+            train_one(name, folder / name, core, arguments)
+        finally:
+            free.put(core)
+
+    with ThreadPoolExecutor(len(arguments.cores)) as pool:
+        list(pool.map(job, arguments.models))
+    text = table(list(MODELS), folder)
+    (folder / "table.md").write_text(text)
+    print(text)
+    print(f"written to {folder}")
+
+
+if __name__ == "__main__":
+    main()
