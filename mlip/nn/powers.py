@@ -10,14 +10,13 @@ from mlip.nn.irreps import dim
 MAX_CORRELATION = 4
 
 
-def check_power(lmax: int, hidden_lmax: int, correlation: int, reached: int) -> None:
+def check_power(lmax: int, hidden_lmax: int, correlation: int) -> None:
     """Refuse sizes that a many-body product cannot have.
 
     Args:
         lmax: highest degree of the feature.
         hidden_lmax: highest degree of the result.
         correlation: highest number of factors.
-        reached: highest degree that the operator can give.
 
     Raises:
         MlipError: naming the number and its bounds.
@@ -32,11 +31,11 @@ def check_power(lmax: int, hidden_lmax: int, correlation: int, reached: int) -> 
             f"A many-body product of {correlation} factors was asked for; expected a correlation "
             f"of 1 to {MAX_CORRELATION}."
         )
-    if hidden_lmax > reached:
+    if hidden_lmax > lmax:
         raise MlipError(
-            f"A many-body product to degree hidden_lmax={hidden_lmax} was asked for, but features "
-            f"to degree lmax={lmax} give it no more than degree {reached}; lower hidden_lmax or "
-            "raise lmax."
+            f"A many-body product to degree hidden_lmax={hidden_lmax} was asked for, but its first "
+            f"order, the feature itself, ends at degree lmax={lmax}; lower hidden_lmax or raise "
+            "lmax."
         )
 
 

@@ -52,7 +52,7 @@ class SymmetricContraction(nnx.Module):
         dtype: floating-point type.
 
     Raises:
-        MlipError: for a correlation that is not 1 to 4, or a degree above correlation · lmax.
+        MlipError: for a correlation that is not 1 to 4, or a degree above lmax.
 
     Source: Batatia et al., NeurIPS 2022, eqs. 10–11.
     """
@@ -68,7 +68,7 @@ class SymmetricContraction(nnx.Module):
         rngs: nnx.Rngs,
         dtype: DTypeLike,
     ) -> None:
-        self.check_sizes(lmax, hidden_lmax, correlation)
+        check_power(lmax, hidden_lmax, correlation)
         self.lmax, self.hidden_lmax, self.correlation = lmax, hidden_lmax, correlation
         self.num_elements, self.channels = num_elements, channels
         self.weights = nnx.List(
@@ -82,11 +82,6 @@ class SymmetricContraction(nnx.Module):
                 for degree in range(hidden_lmax + 1)
             ]
         )
-
-    @staticmethod
-    def check_sizes(lmax: int, hidden_lmax: int, correlation: int) -> None:
-        """Refuse what cannot be built; see `check_power`."""
-        check_power(lmax, hidden_lmax, correlation, reached=correlation * lmax)
 
     def __call__(
         self, features: Float[Array, "N d channels"], species: Int[Array, "N"]

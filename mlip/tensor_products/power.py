@@ -137,7 +137,7 @@ def power_products(
     Raises:
         MlipError: as `ProductPower`.
     """
-    check_power(lmax, hidden_lmax, correlation, reached=lmax)
+    check_power(lmax, hidden_lmax, correlation)
     inner = [build(lmax)] * (correlation - 2) if correlation > 2 else []
     last = [build(hidden_lmax)] if correlation > 1 else []
     return (*inner, *last)

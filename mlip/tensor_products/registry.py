@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 from flax import nnx
 from pydantic import Field, field_validator
 
+from mlip.nn.powers import check_power
 from mlip.nn.symmetric_contraction import SymmetricContraction, SymmetricContractionSettings
 from mlip.settings import Settings
 from mlip.tensor_products.channelwise import ChannelwiseConvolution, ChannelwiseSettings
@@ -145,7 +146,7 @@ OPERATORS: dict[str, Operator] = {
         Operator(
             SymmetricContractionSettings,
             power=lambda settings, *sizes, **kwargs: SymmetricContraction(*sizes, **kwargs),
-            power_check=SymmetricContraction.check_sizes,
+            power_check=check_power,
         ),
         Operator(
             ClebschGordanDenseSettings,

@@ -81,7 +81,7 @@ class SpherePower(nnx.Module):
         transform_type: type[SphereTransform], lmax: int, hidden_lmax: int, correlation: int
     ) -> SphereTransform:
         """Points that are exact for all factors and the degrees of the result."""
-        check_power(lmax, hidden_lmax, correlation, reached=lmax)
+        check_power(lmax, hidden_lmax, correlation)
         return transform_type(correlation * lmax, hidden_lmax)
 
     def __call__(

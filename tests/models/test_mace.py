@@ -28,16 +28,6 @@ def test_number_of_parameters_of_the_published_architecture():
     assert sum(leaf.size for leaf in leaves) == 269_136
 
 
-def test_features_may_have_degrees_above_those_of_the_harmonics():
-    """As far as products of them reach: vectors times vectors give degree 2."""
-    first, second = abstract(channels=2, hidden_lmax=2, lmax=1, correlation=2).layers
-    assert len(first.product_linear.weights) == 3
-    assert second.convolution.input_lmax == 2
-    feature, species = jnp.zeros((5, 4, 2)), jnp.zeros(5, jnp.int32)
-    product = nnx.eval_shape(lambda m, x, z: m(x, z), first.product, feature, species)
-    assert product.shape == (5, 9, 2)
-
-
 def test_decayed_weights():
     """Message linears and everything of the products; no readout, embedding, skip or network."""
     mask = names(abstract(channels=2, interaction="density_residual").decay_mask())
