@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from weakref import WeakValueDictionary
 
 import lmdb
 
@@ -18,20 +19,27 @@ from mlip.errors import MlipError
 
 RENEWAL = 1000  # values read between two renewals of the mappings of a process
 
+
+@dataclass
+class _Shared:
+    """An environment that all readers of a process share, and how many read from it now."""
+
+    environment: lmdb.Environment
+    readers: int = 0
+
+
 # A process may open an environment only once, and must not use one that it inherited by a fork.
-_environments: WeakValueDictionary[str, lmdb.Environment] = WeakValueDictionary()
-_kept: dict[str, lmdb.Environment] = {}
+_open_files: dict[str, _Shared] = {}
 _reads = count(1)
-_opening = Lock()
+_lock = Lock()
 
 
 def _forget_inherited() -> None:
-    global _opening
-    _opening = Lock()
-    for environment in _environments.values():
-        environment.close()
-    _environments.clear()
-    _kept.clear()
+    global _lock
+    _lock = Lock()
+    for shared in _open_files.values():
+        shared.environment.close()
+    _open_files.clear()
 
 
 os.register_at_fork(after_in_child=_forget_inherited)
@@ -63,22 +71,33 @@ class LmdbFile:
     def _name(self) -> str:
         return str(self.path.resolve())
 
-    @property
-    def _environment(self) -> lmdb.Environment:
-        return _shared_environment(self._name, self.path)
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:  # lmdb's types allow for values that are not bytes
+        """A transaction; the file stays open while there is one."""
+        with _lock:
+            if self._name not in _open_files:
+                _open_files[self._name] = _Shared(_open(self.path))
+            shared = _open_files[self._name]
+            shared.readers += 1
+        try:
+            with shared.environment.begin() as transaction:
+                yield transaction
+        finally:
+            with _lock:
+                shared.readers -= 1
 
     @cached_property
     def entries(self) -> int:
         """Number of entries, those about the file itself included."""
-        return int(self._environment.stat()["entries"])
+        with self._reading() as transaction:
+            return int(transaction.stat()["entries"])
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None if there is none."""
         if next(_reads) % RENEWAL == 0:
-            with _opening:
-                _kept.clear()  # one that another thread is reading is closed by that thread
+            _close_unread()
         try:
-            with self._environment.begin() as transaction:
+            with self._reading() as transaction:
                 value: bytes | None = transaction.get(key)
                 return value
         except lmdb.Error as error:
@@ -88,17 +107,17 @@ class LmdbFile:
 
     def __iter__(self) -> Iterator[bytes]:
         """All keys, in the byte order of the file."""
-        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+        with self._reading() as transaction, transaction.cursor() as cursor:
             yield from cursor.iternext(keys=True, values=False)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All keys and values, in the byte order of the file."""
-        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+        with self._reading() as transaction, transaction.cursor() as cursor:
             yield from cursor.iternext(keys=True, values=True)
 
     def values(self, prefix: bytes) -> Iterator[bytes]:
         """The values of all keys that begin like this, in the byte order of the keys."""
-        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+        with self._reading() as transaction, transaction.cursor() as cursor:
             cursor.set_range(prefix)
             for key, value in cursor.iternext(keys=True, values=True):
                 if not key.startswith(prefix):
@@ -106,15 +125,11 @@ class LmdbFile:
                 yield value
 
 
-def _shared_environment(name: str, path: Path) -> lmdb.Environment:
-    with _opening:
-        environment = _kept.get(name)
-        if environment is None:
-            environment = _environments.get(name)
-            if environment is None:
-                environment = _environments[name] = _open(path)
-            _kept[name] = environment
-        return environment
+def _close_unread() -> None:
+    """Close all files that no thread is reading."""
+    with _lock:
+        for name in [name for name, shared in _open_files.items() if not shared.readers]:
+            _open_files.pop(name).environment.close()
 
 
 def _open(path: Path) -> lmdb.Environment:
