@@ -51,6 +51,7 @@ MODELS = {
 DATA = {
     "quickstart": ["experiment=quickstart"],
     "3bpa": ["experiment=3bpa"],
+    "pubchemqcr_mini": ["experiment=quickstart", "dataset=pubchemqcr_mini"],
 }
 DYNAMICS = ["md.ensemble=nve", "md.timestep=0.5", "md.time=1"]
 START = ROOT / "datasets" / "quickstart" / "test_300K.xyz"

@@ -2,6 +2,7 @@
 
 - Pickled graphs: `lmdb` and `pickle`, which needs torch and torch_geometric to be installed.
 - ASE-LMDB: `ase.db` of ASE with ase-db-backends, if that is installed, and `lmdb` and `json`.
+- Prepared data: `lmdb` without decoding anything.
 - PubChemQCR: `lmdb`, `gzip` and `pickle`, to lists of dictionaries.
 
 The plain loops hand out what the file holds; this project checked structures in eV and Å. Each is
@@ -30,6 +31,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
+from mlip.data.sources.prepared import RECORD
 from mlip.data.sources.registry import SourceSettings, find_format, open_source
 
 Loop = Callable[[Path], int]
@@ -67,12 +69,17 @@ def plain_ase(path: Path) -> int:
         return sum(row.toatoms() is not None for row in database.select())
 
 
+def plain_values(path: Path) -> int:
+    return sum(len(value) > 0 for key, value in entries(path) if key.startswith(RECORD))
+
+
 PLAIN: dict[str, dict[str, tuple[Loop, tuple[str, ...]]]] = {
     "graph_lmdb": {"lmdb + pickle (torch)": (plain_pickle, ("torch", "torch_geometric"))},
     "ase_lmdb": {
         "ase.db": (plain_ase, ("ase_db_backends",)),
         "lmdb + json": (plain_json, ()),
     },
+    "prepared": {"lmdb, not decoded": (plain_values, ())},
     "pubchemqcr": {"lmdb + gzip + pickle": (plain_gzip_pickle, ())},
 }
 

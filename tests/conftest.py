@@ -1,5 +1,6 @@
 """Strict JAX for every test, a deterministic hypothesis, and the optional reference data."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -29,6 +30,19 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("tests")
+
+
+MAPS = Path("/proc/self/maps")
+MANY_MAPS = 30_000  # Linux allows a process 65,530, and a compiler that gets no more crashes
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_memory_mappings():
+    """Every compiled program takes some mappings of memory: let those go that nobody holds."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ def test_everything_needed_is_inside(root, unpacked):
     assert files_below(unpacked / "mlip" / "configs") == files_below(root / "configs")
     quickstart = files_below(unpacked / "mlip" / "datasets" / "quickstart")
     assert quickstart == files_below(root / "datasets" / "quickstart")
+    assert {path.name for path in (unpacked / "mlip" / "datasets").iterdir()} == {"quickstart"}
     assert (unpacked / "mlip" / "py.typed").is_file()
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from mlip.data.collate import BatchShape, collate, count_blocks
 from mlip.data.neighbors import NeighborList, neighbor_list
-from mlip.data.packing import choose_width, neighbor_counts
+from mlip.data.packing import neighbor_counts
+from mlip.data.shapes import choose_width
 from mlip.data.structure import Structure
 from mlip.graph import Graph
 from mlip.nn.geometry import edge_vectors, lengths_and_directions, with_dummy_padding

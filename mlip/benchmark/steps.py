@@ -5,8 +5,6 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator
-from itertools import count
 from typing import NamedTuple
 
 import jax
@@ -14,9 +12,9 @@ import numpy as np
 from flax import nnx
 
 from mlip.benchmark.timing import Times, quartiles
-from mlip.data.pipeline import Batch, Batches
 from mlip.data.structure import Structure
 from mlip.potential import Potential
+from mlip.training.interfaces import BatchSource
 from mlip.training.loss import LossSettings
 from mlip.training.optimizer import OptimizerSettings, build_optimizer
 from mlip.training.state import SplitModel, initial_state
@@ -46,7 +44,7 @@ class Timing(NamedTuple):
 
 def time_training_steps(
     model: nnx.Module,
-    batches: Batches,
+    batches: BatchSource,
     optimizer: OptimizerSettings,
     loss: LossSettings,
     steps: int,
@@ -69,7 +67,7 @@ def time_training_steps(
     state = initial_state(split.params, transform)
     weights = loss.weights._replace(**{k: None for k, v in loss.weights._asdict().items() if not v})
     seconds, atoms = [], []
-    for number, batch in enumerate(_forever(batches)):
+    for number, (batch, _) in enumerate(batches.stream(0)):
         compiled = len(compilations)
         start = time.perf_counter()
         state, _ = program.train(state, batch.graph, batch.labels, LEARNING_RATE, weights)
@@ -122,8 +120,3 @@ def peak_memory_mb() -> float:
     """Largest resident memory of this process so far, MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def _forever(batches: Batches) -> Iterator[Batch]:
-    for epoch in count():
-        yield from batches.epoch(epoch)

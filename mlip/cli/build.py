@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
     from flax import nnx
 
-    from mlip.data.dataset import Dataset, DatasetSettings
+    from mlip.data.dataset import Dataset
+    from mlip.data.dataset_settings import DatasetSettings
     from mlip.data.pipeline import Batches
     from mlip.data.preflight import PreflightReport
     from mlip.data.statistics import Statistics
+    from mlip.data.streaming import StreamedBatches
     from mlip.models import ModelConfig
 
 
@@ -33,8 +35,8 @@ class Data(NamedTuple):
     dataset: Dataset
     config: ModelConfig
     e0: dict[int, float]
-    train: Batches
-    valid: Batches
+    train: Batches | StreamedBatches
+    valid: Batches | StreamedBatches
 
 
 def load_and_check(settings: DatasetSettings, cutoff: float) -> tuple[Dataset, PreflightReport]:
@@ -81,7 +83,6 @@ def make_batches(
     Raises:
         MlipError: if an element of the model has no E0, or see `Batches`.
     """
-    from mlip.data.pipeline import Batches
     from mlip.data.statistics import compute_statistics
 
     elements = template.elements or dataset.elements
@@ -94,11 +95,29 @@ def make_batches(
         "batch_size": batch_size,
         "dtype": precision,
     }
-    train = Batches(dataset.train, **common, seed=seed)
-    valid = Batches(dataset.valid, **common, shuffle=False)
-    statistics = compute_statistics(dataset.train, train.neighbors, dataset.e0.values)
+    train = _batches(dataset, "train", **common, seed=seed)
+    valid = _batches(dataset, "valid", **common, shuffle=False)
+    mask_fixed = dataset.settings.mask_fixed
+    statistics = compute_statistics(
+        train.structures, train.neighbors, dataset.e0.values, mask_fixed=mask_fixed
+    )
     config = _with_operators(complete(template, elements, statistics), train, precision)
     return Data(dataset, config, energies, train, valid)
+
+
+def _batches(dataset: Dataset, name: str, **options: Any) -> Batches | StreamedBatches:
+    """Batches of a subset, from memory or streamed."""
+    from mlip.data.frames import Frames
+    from mlip.data.pipeline import Batches
+    from mlip.data.streaming import StreamedBatches
+
+    subset, settings = dataset.subsets[name], dataset.settings
+    if isinstance(subset, Frames):
+        sample, workers = dataset.sample(name), settings.workers
+        return StreamedBatches(
+            subset, sample, **options, mask_fixed=settings.mask_fixed, workers=workers
+        )
+    return Batches(subset, **options, mask_fixed=settings.mask_fixed)
 
 
 def _require_e0(elements: tuple[int, ...], e0: dict[int, float]) -> None:
@@ -113,7 +132,9 @@ def _require_e0(elements: tuple[int, ...], e0: dict[int, float]) -> None:
         )
 
 
-def _with_operators(config: ModelConfig, train: Batches, precision: str) -> ModelConfig:
+def _with_operators(
+    config: ModelConfig, train: Batches | StreamedBatches, precision: str
+) -> ModelConfig:
     """The config with `auto` replaced by the fastest operators for the largest batches."""
     from mlip.models import choose_operators
     from mlip.tensor_products.auto import GraphSize

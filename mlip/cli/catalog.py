@@ -84,6 +84,51 @@ VERBS = {
             ("mlip info model=model.mlip", "mlip info model=mace dataset=quickstart"),
         ),
         Verb(
+            "data inspect",
+            "data_inspect",
+            "counts, sizes, label ranges, duplicates, doubtful units: a table and a page",
+            (
+                "mlip data inspect data=my_data.xyz",
+                "mlip data inspect dataset=oc20 dataset.root=oc20/",
+            ),
+        ),
+        Verb(
+            "data prepare",
+            "data_prepare",
+            "any labelled file or folder to one file that is read fast; resumes",
+            (
+                "mlip data prepare data=Data06.lmdb output=qcr.lmdb",
+                "mlip data prepare data=s2ef_train_2M output=oc20_2M.lmdb on_bad_record=skip",
+            ),
+        ),
+        Verb(
+            "data convert",
+            "data_convert",
+            "write labelled structures in another format, labels unchanged",
+            (
+                "mlip data convert data=my_data.xyz output=my_data.aselmdb",
+                "mlip data convert data=data.0000.lmdb output=first.xyz",
+            ),
+        ),
+        Verb(
+            "data split",
+            "data_split",
+            "training, validation and test data that have nothing in common",
+            (
+                "mlip data split data=my_data.xyz output=split",
+                "mlip data split data=qcr.lmdb output=split by=trajectory files=.lmdb",
+            ),
+        ),
+        Verb(
+            "data download",
+            "data_download",
+            "fetch a public data set; resumes and verifies",
+            (
+                "mlip data download name=3bpa",
+                "mlip data download name=oc20 files=[s2ef_train_2M.tar,s2ef_val_id.tar]",
+            ),
+        ),
+        Verb(
             "benchmark model",
             "benchmark_model",
             "time a training step and an ASE step, written to benchmark.json",

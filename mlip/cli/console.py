@@ -34,6 +34,7 @@ def show_log() -> None:
     logger = logging.getLogger("mlip")
     logger.addHandler(ConsoleHandler())
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # libraries give the root logger a handler, which would repeat it
 
 
 def pairs_table(title: str, rows: Mapping[str, str]) -> Table:

@@ -9,7 +9,7 @@ from mlip.cli.run_folder import write_config
 from mlip.cli.schema import EvaluateConfig
 
 if TYPE_CHECKING:
-    from mlip.data.structure import Structure
+    from mlip.data.dataset import Subset
 
 
 def run(settings: EvaluateConfig) -> None:
@@ -25,7 +25,8 @@ def run(settings: EvaluateConfig) -> None:
     potential = mlip.load(settings.model)
     console().print(f"{potential!r}; {runtime.summary()}", markup=False)
     subsets = _structures(settings)
-    evaluation = evaluate_subsets(potential, subsets, settings.batch_size)
+    mask_fixed = settings.dataset is not None and settings.dataset.mask_fixed
+    evaluation = evaluate_subsets(potential, subsets, settings.batch_size, mask_fixed=mask_fixed)
     write_config(run_dir, settings)
     evaluation.write(run_dir)
     write_report(run_dir)
@@ -33,7 +34,7 @@ def run(settings: EvaluateConfig) -> None:
     console().print(f"written to {run_dir}: evaluation.json, predictions.npz, report.html")
 
 
-def _structures(settings: EvaluateConfig) -> dict[str, list[Structure]]:
+def _structures(settings: EvaluateConfig) -> dict[str, Subset]:
     """The labelled structures by subset."""
     from mlip.data.dataset import load_dataset, read_frames
 

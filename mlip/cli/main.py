@@ -61,7 +61,8 @@ def _run(arguments: Arguments) -> int:
     from mlip.cli.compose import compose
     from mlip.cli.console import show_log
     from mlip.cli.run_folder import open_run_folder
-    from mlip.cli.schema import SCHEMAS, CommandConfig
+    from mlip.cli.schema import SCHEMAS
+    from mlip.cli.schema_command import RunFolderConfig
     from mlip.cli.validate import validate
 
     assert arguments.verb is not None
@@ -78,7 +79,7 @@ def _run(arguments: Arguments) -> int:
         return 0
     show_log()
     verb = import_module(f"mlip.cli.{arguments.verb.module}")
-    if not isinstance(settings, CommandConfig):
+    if not isinstance(settings, RunFolderConfig):
         return int(verb.run(settings) or 0)
     resume = getattr(settings, "resume", True)
     with open_run_folder(settings.run.dir, arguments.verb.name, resume=resume):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,22 @@ def dataset_folder(name: str) -> str:
             return str(folder)
     raise MlipError(
         f"The embedded data set {name} was not found in {package / 'datasets'} or "
-        f"{package.parent / 'datasets'}; reinstall the package."
+        f"{package.parent / 'datasets'}; a wheel has quickstart only: set dataset.root to the "
+        f"folder datasets/{name} of a clone."
     )
 
 
-def label(value: Any) -> str:
-    """A short name for a file: its stem, or its folder's name for `runs/NAME/model.mlip`."""
+def label(*values: Any) -> str:
+    """A short name for the first thing that is given: a file, some files or a data set.
+
+    Of a file it is the stem, or the folder's name for `runs/NAME/model.mlip`; of several files by
+    name their names; of a data set its name.
+    """
+    value = next((value for value in values if value is not None), None)
+    if isinstance(value, Mapping):
+        return str(value["name"]) if "name" in value else "-".join(map(str, value))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "-".join(map(label, value))
     if not isinstance(value, str):
         return "none"
     path = Path(value.partition("@")[0])

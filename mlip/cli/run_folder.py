@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from mlip.cli.render import to_yaml
+from mlip.data.file_lock import lock_file
 from mlip.errors import MlipError
 from mlip.settings import Settings
 
@@ -36,30 +37,17 @@ def open_run_folder(run_dir: Path, command: str, *, resume: bool = True) -> Iter
             probe.write(b"0" * 4096)
         lock = (run_dir / LOCK).open("a+", encoding="utf-8")
     with lock:
-        _take(lock, run_dir)
+        lock_file(
+            lock,
+            f"another mlip command is at work in {run_dir}: wait for its end, or choose another "
+            "run.name.",
+        )
         lock.seek(0)
         _check_content(run_dir, lock.read(), command, resume)
         lock.truncate(0)
         lock.write(command)
         lock.flush()
         yield
-
-
-def _take(lock: TextIO, run_dir: Path) -> None:
-    """Lock the folder until the file is closed or the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise MlipError(
-            f"another mlip command is at work in {run_dir}: wait for its end, or choose another "
-            "run.name."
-        ) from None
-    except OSError:  # some network file systems know no locks
-        return
 
 
 def _check_content(run_dir: Path, before: str, command: str, resume: bool) -> None:

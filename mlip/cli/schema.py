@@ -11,13 +11,19 @@ from pydantic import (
     Field,
     Tag,
     create_model,
-    field_validator,
     model_validator,
 )
 
 from mlip.benchmark.grid import BenchmarkGrid
-from mlip.cli.resolvers import label
-from mlip.data.dataset import DatasetSettings
+from mlip.cli.schema_command import CommandConfig, FilesByName
+from mlip.cli.schema_data import (
+    DataConvertConfig,
+    DataDownloadConfig,
+    DataInspectConfig,
+    DataPrepareConfig,
+    DataSplitConfig,
+)
+from mlip.data.dataset_settings import DatasetSettings
 from mlip.data.sources.labels import LabelKeys
 from mlip.models import MODEL_CONFIGS
 from mlip.runtime import Precision
@@ -67,20 +73,6 @@ SavedOrTemplate = Annotated[
 ]
 
 
-class RunSettings(Settings):
-    """Where a command writes."""
-
-    name: str = Field(min_length=1, description="name of the run")
-    dir: Path = Field(description="run folder")
-
-
-class CommandConfig(Settings):
-    """What every command that writes a run folder has."""
-
-    run: RunSettings = Field(description="where the results go")
-    n_threads: int | None = Field(None, ge=1, description="CPU threads; null: all")
-
-
 class TrainConfig(CommandConfig):
     """Config of `mlip train`."""
 
@@ -100,18 +92,12 @@ class EvaluateConfig(CommandConfig):
     """Config of `mlip evaluate`."""
 
     model: ExistingFile = Field(description="saved model NAME.mlip")
-    data: dict[str, str] | None = Field(
+    data: FilesByName = Field(
         None, description="labelled files by name of the subset, FILE or FILE@start:stop"
     )
     keys: LabelKeys = Field(LabelKeys(), description="names of the labels in `data`")
     dataset: DatasetSettings | None = Field(None, description="a data set, instead of `data`")
     batch_size: int = Field(16, ge=1, description="structures evaluated at once")
-
-    @field_validator("data", mode="before")
-    @classmethod
-    def _named(cls, data: Any) -> Any:
-        files = [data] if isinstance(data, str) else data
-        return {label(file): file for file in files} if isinstance(files, list) else files
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -179,6 +165,11 @@ SCHEMAS: dict[str, type[Settings]] = {
     "md": MDConfig,
     "relax": RelaxConfig,
     "info": InfoConfig,
+    "data inspect": DataInspectConfig,
+    "data prepare": DataPrepareConfig,
+    "data convert": DataConvertConfig,
+    "data split": DataSplitConfig,
+    "data download": DataDownloadConfig,
     "benchmark model": BenchmarkModelConfig,
     "benchmark tensor-products": BenchmarkTensorProductsConfig,
 }

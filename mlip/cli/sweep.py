@@ -13,7 +13,8 @@ from mlip.cli.arguments import Arguments
 from mlip.cli.compose import compose
 from mlip.cli.console import console, sweep_table
 from mlip.cli.overrides import parse_override
-from mlip.cli.schema import SCHEMAS, CommandConfig
+from mlip.cli.schema import SCHEMAS
+from mlip.cli.schema_command import RunFolderConfig
 from mlip.cli.validate import validate
 from mlip.errors import MlipError
 
@@ -76,7 +77,7 @@ def _job(arguments: Arguments, swept: tuple[str, ...], overrides: tuple[str, ...
     assert arguments.verb is not None
     composed = compose(arguments.verb.config_name, overrides, arguments.file)
     settings = validate(SCHEMAS[arguments.verb.name], composed)
-    if not isinstance(settings, CommandConfig):
+    if not isinstance(settings, RunFolderConfig):
         raise MlipError(f"mlip {arguments.verb.name} writes no run folder, so it has no multirun.")
     label = ",".join(swept)
     folder = settings.run.dir / label.replace("/", "_")

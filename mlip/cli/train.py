@@ -83,7 +83,7 @@ def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
 
     trainer, template = settings.trainer, settings.model
     dataset, report = load_and_check(settings.dataset, template.cutoff)
-    require_labels(dataset.train, dataset.valid, trainer, settings.loss)
+    require_labels(dataset.sample("train"), dataset.sample("valid"), trainer, settings.loss)
     base_e0: dict[int, float] = {}
     if settings.init_from is not None:
         import mlip
@@ -112,12 +112,16 @@ def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
 def _shared_by_resumed_runs(settings: TrainConfig, data: Data) -> dict[str, Any]:
     """What a resumed run must agree on besides the training settings."""
     from mlip.data.dataset import fingerprint
+    from mlip.data.frames import Frames
 
+    dataset = data.dataset
     return {
         "model": data.config.model_dump(mode="json"),
         "data": {
-            "training structures": data.dataset.fingerprint,
-            "validation structures": fingerprint(data.dataset.valid),
+            "training structures": dataset.fingerprint,
+            "validation structures": fingerprint(dataset.valid, dataset.sample("valid")),
+            "streamed": isinstance(dataset.train, Frames),
+            "mask_fixed": dataset.settings.mask_fixed,
             "e0": {str(number): value for number, value in data.e0.items()},
         },
         "init_from": str(settings.init_from) if settings.init_from else None,
@@ -140,7 +144,11 @@ def _finish(settings: TrainConfig, data: Data, result: FitResult) -> None:
         metadata=_metadata(settings, data, result),
     )
     save(potential, run_dir / "model.mlip")  # before the evaluation, so that it cannot be lost
-    evaluation = evaluate_subsets(potential, {"valid": dataset.valid, **dataset.tests})
+    evaluation = evaluate_subsets(
+        potential,
+        {"valid": dataset.valid, **dataset.tests},
+        mask_fixed=dataset.settings.mask_fixed,
+    )
     evaluation.write(run_dir)
     potential.metadata["metrics"] = evaluation.summary
     save(potential, run_dir / "model.mlip")
@@ -171,6 +179,8 @@ def _metadata(settings: TrainConfig, data: Data, result: FitResult) -> dict[str,
             "train_step_ms": timing.train_step_ms,
             "compile_seconds": timing.compile_seconds,
             "num_compilations": len(result.compilations),
+            "data_wait_share": timing.data_wait_share,
+            "skipped_records": result.skipped_records,
             "padding_share": data.train.padding_share,
             "shapes": [shape._asdict() for shape in data.train.shapes],
         },
@@ -180,6 +190,10 @@ def _metadata(settings: TrainConfig, data: Data, result: FitResult) -> dict[str,
 def _summary(result: FitResult) -> str:
     timing = result.timing
     step = f", {timing.train_step_ms:.0f} ms a step" if timing.train_step_ms else ""
+    if timing.data_wait_share is not None:
+        step += f" of which {timing.data_wait_share:.1%} waited for data"
+    if result.skipped_records:
+        step += f"; left out {result.skipped_records} records that cannot be used"
     return (
         f"trained {result.epoch} epochs, {result.step} steps in {timing.seconds / 60:.1f} min"
         f"{step}; {len(result.compilations)} compilations in {timing.compile_seconds:.0f} s; "

@@ -35,6 +35,9 @@ BOUNDS = {
 }
 
 
+CONSTRAINED = "constrained-str"  # pydantic's name of the branch of a text with a pattern
+
+
 class Place(NamedTuple):
     """Where in the config an error lies.
 
@@ -124,7 +127,7 @@ def locate(detail: ErrorDetails, schema: type[BaseModel]) -> Place:
             field, classes = found, nested_settings(found.annotation)
             in_container = _is_container(found.annotation)
             path.append(str(part))
-        elif in_container and "[" not in str(part):
+        elif in_container and "[" not in str(part) and part != CONSTRAINED:
             in_container = False
             path.append(str(part))
         elif is_last and detail["type"] == "extra_forbidden":

@@ -1,16 +1,22 @@
-"""From structures and neighbour lists to a padded `Graph`: the only step that touches JAX types."""
+"""From structures and neighbour lists to padded arrays, and from these to a `Graph`.
+
+Only the last step touches JAX types, and only it imports them: worker processes that make the
+arrays do without JAX.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mlip.data.neighbors import NeighborList
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
-from mlip.graph import Graph, Labels
+
+if TYPE_CHECKING:
+    from mlip.graph import Graph, Labels
 
 
 class BatchShape(NamedTuple):
@@ -63,7 +69,20 @@ def collate(
     shape: BatchShape,
     dtype: np.dtype | type = np.float32,
 ) -> Graph:
-    """Pack structures into one padded graph.
+    """Pack structures into one padded graph; see `graph_arrays`."""
+    from mlip.graph import Graph
+
+    return Graph(**graph_arrays(structures, neighbors, elements, shape, dtype))
+
+
+def graph_arrays(
+    structures: Sequence[Structure],
+    neighbors: Sequence[NeighborList],
+    elements: Sequence[int],
+    shape: BatchShape,
+    dtype: np.dtype | type = np.float32,
+) -> dict[str, Any]:
+    """Pack structures into the arrays of one padded graph, by the names of `Graph`'s attributes.
 
     Positions are stored relative to each structure's centroid, taken in float64, so that single
     precision loses nothing for atoms far from the origin.
@@ -98,7 +117,7 @@ def collate(
         graph["graph_mask"][g] = True
         node += n
         block += needed
-    return Graph(**graph)
+    return graph
 
 
 def collate_labels(
@@ -106,14 +125,33 @@ def collate_labels(
     e0: Mapping[int, float],
     shape: BatchShape,
     dtype: np.dtype | type = np.float32,
+    *,
+    mask_fixed: bool = False,
 ) -> Labels:
-    """The labels of a batch; E0 is subtracted in float64 before the cast.
+    """The labels of a batch; see `label_arrays`."""
+    from mlip.graph import Labels
+
+    return Labels(**label_arrays(structures, e0, shape, dtype, mask_fixed=mask_fixed))
+
+
+def label_arrays(
+    structures: Sequence[Structure],
+    e0: Mapping[int, float],
+    shape: BatchShape,
+    dtype: np.dtype | type = np.float32,
+    *,
+    mask_fixed: bool = False,
+) -> dict[str, Any]:
+    """The labels of a batch, by the names of `Labels`' attributes.
+
+    E0 is subtracted in float64 before the cast.
 
     Args:
         structures: in the order given to `collate`.
         e0: energy of the isolated atom by atomic number, eV.
         shape: the static shape to fill.
         dtype: floating-point type of the labels.
+        mask_fixed: give no weight to the forces of atoms that a constraint holds in place.
     """
     graphs, nodes = shape.graphs, shape.nodes
     energy, energy_weight = np.zeros(graphs), np.zeros(graphs)
@@ -128,12 +166,21 @@ def collate_labels(
         if structure.forces is not None:
             forces[atoms] = structure.forces
             forces_weight[atoms] = structure.weight
+            if mask_fixed and structure.fixed is not None:
+                forces_weight[atoms][structure.fixed] = 0.0
         if structure.stress is not None:
             stress[g] = structure.stress
             stress_weight[g] = structure.weight
         node += len(structure)
-    values: tuple[Any, ...] = (energy, forces, stress, energy_weight, forces_weight, stress_weight)
-    return Labels(*(value.astype(dtype) for value in values))
+    labels = {
+        "energy": energy,
+        "forces": forces,
+        "stress": stress,
+        "energy_weight": energy_weight,
+        "forces_weight": forces_weight,
+        "stress_weight": stress_weight,
+    }
+    return {name: value.astype(dtype) for name, value in labels.items()}
 
 
 def _empty_graph(shape: BatchShape, dtype: np.dtype) -> dict[str, Any]:

@@ -1,88 +1,32 @@
-"""Data-set options, and loading a data set: training, validation and named test subsets."""
+"""Loading a data set: training, validation and named test subsets, in memory or streamed."""
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, model_validator
-
+from mlip.data.dataset_settings import STREAM_ABOVE, DatasetSettings
 from mlip.data.e0 import E0Table, make_e0
-from mlip.data.preflight import PreflightSettings
-from mlip.data.sources.extxyz import read_extxyz
-from mlip.data.sources.labels import ISOLATED_ATOM, LabelKeys
-from mlip.data.splits import split, without_duplicates
-from mlip.data.structure import Structure
+from mlip.data.files import Files
+from mlip.data.frames import Frames, Part
+from mlip.data.records import beginning
+from mlip.data.sources.concatenation import require_one_reference
+from mlip.data.sources.labels import LabelKeys
+from mlip.data.sources.registry import SourceSettings
+from mlip.data.sources.source import Source
+from mlip.data.splits import composition, split, without_duplicates
+from mlip.data.stream_split import split_parts
+from mlip.data.structure import Structure, is_isolated_atom
 from mlip.errors import MlipError
-from mlip.settings import Settings
 
-DEFAULT_VALID_FRACTION = 0.1
-FILE_HELP = "file, relative to root; file.xyz@start:stop takes a slice of its frames"
+SAMPLE = 4096  # frames of a stream that stand for all of them before training
+ISOLATED_SEARCH = 200  # first frames of a stream among which isolated atoms are looked for
+NAMED = 3  # faults quoted in one note
 
-
-class SubsetSettings(Settings):
-    """One named test subset."""
-
-    file: str = Field(description=FILE_HELP)
-    exclude_duplicates_of_train: bool = Field(
-        False, description="leave out frames that also stand in the training or validation data"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_file(cls, value: Any) -> Any:
-        return {"file": value} if isinstance(value, str) else value
-
-
-class DatasetSettings(Settings):
-    """Where the data are, how they are labelled and how they are split."""
-
-    name: str = Field(description="name of the data set, for reports")
-    root: Path = Field(Path(), description="folder of the files")
-    train: str = Field(description=f"training {FILE_HELP}")
-    valid: str | None = Field(None, description=f"validation {FILE_HELP}; null to split train")
-    valid_fraction: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="fraction of the training file held out for validation; "
-        f"{DEFAULT_VALID_FRACTION} if neither valid nor valid_count is given",
-    )
-    valid_count: int | None = Field(
-        None, gt=0, description="number of training frames held out for validation"
-    )
-    split_seed: int = Field(0, ge=0, description="seed of the split into training and validation")
-    tests: dict[str, SubsetSettings] = Field(
-        default_factory=dict, description="test subsets by name"
-    )
-    isolated_atoms: str | None = Field(
-        None, description=f"{FILE_HELP}: single atoms, for e0=isolated"
-    )
-    isolated_energy_key: str | None = Field(
-        None, description="key of the energy in isolated_atoms; null: that of the data"
-    )
-    e0: Literal["isolated", "least_squares"] | dict[str, float] = Field(
-        "isolated",
-        description="energy of each element's isolated atom: from single-atom frames, by least "
-        "squares over the training data, or eV by element symbol",
-    )
-    keys: LabelKeys = Field(default_factory=LabelKeys, description="names of the labels")
-    preflight: PreflightSettings = Field(
-        default_factory=PreflightSettings, description="limits of the check before training"
-    )
-
-    @model_validator(mode="after")
-    def _one_validation_set(self) -> DatasetSettings:
-        given = [self.valid, self.valid_fraction, self.valid_count]
-        if sum(value is not None for value in given) > 1:
-            raise ValueError(
-                "give only one of valid, valid_fraction and valid_count; set the others to null"
-            )
-        return self
+Subset = list[Structure] | Frames
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,25 +38,34 @@ class Dataset:
         train: training structures.
         valid: validation structures.
         tests: test structures by subset name.
-        elements: atomic numbers in the training structures, sorted.
+        samples: of streamed subsets, structures drawn at random (`sample`).
+        elements: atomic numbers in the training structures, sorted; of a stream those in its
+            sample and those with an E0.
         e0: isolated-atom energies.
-        fingerprint: SHA-256 of the training structures and labels.
+        fingerprint: SHA-256 of the training structures and labels; of a stream, of its sample and
+            size.
         notes: what was left out while loading, in words.
     """
 
     settings: DatasetSettings
-    train: list[Structure]
-    valid: list[Structure]
-    tests: dict[str, list[Structure]]
+    train: Subset
+    valid: Subset
+    tests: dict[str, Subset]
+    samples: dict[str, list[Structure]]
     elements: tuple[int, ...]
     e0: E0Table
     fingerprint: str
     notes: tuple[str, ...]
 
     @property
-    def subsets(self) -> dict[str, list[Structure]]:
+    def subsets(self) -> dict[str, Subset]:
         """All structures: `train`, `valid` and the test subsets by name."""
         return {"train": self.train, "valid": self.valid, **self.tests}
+
+    def sample(self, name: str) -> list[Structure]:
+        """The structures that stand for a subset before training: all, or a sample of a stream."""
+        subset = self.subsets[name]
+        return self.samples[name] if isinstance(subset, Frames) else subset
 
     def __repr__(self) -> str:
         from ase.data import chemical_symbols
@@ -123,136 +76,242 @@ class Dataset:
 
 
 def load_dataset(settings: DatasetSettings) -> Dataset:
-    """Read, split and label a data set.
+    """Open or read, split and label a data set.
 
     Raises:
-        MlipError: see `read_extxyz`; also for an empty subset or missing E0.
+        MlipError: for files that cannot be read; also for an empty subset or missing E0.
     """
-    files = _Files(settings)
-    everything = files.read(settings.train)
-    isolated = [s for s in everything if _is_isolated_atom(s)]
-    known = files.molecules(settings.train, "train")
-    if settings.valid is not None:
-        train, valid = known, files.molecules(settings.valid, "valid")
-        known = train + valid
-    else:
-        fraction = settings.valid_fraction or DEFAULT_VALID_FRACTION
-        count = settings.valid_count or max(1, round(fraction * len(known)))
-        train, valid = split(known, count, settings.split_seed)
-    if settings.isolated_atoms is not None:
-        isolated = files.read_isolated(settings.isolated_atoms)
-    tests, notes = _load_tests(settings, files, known)
+    loader = _Loader(settings)
+    train, valid = loader.train_and_valid()
+    tests = loader.tests(train, valid)
+    isolated = loader.isolated_atoms()
+    samples = {
+        name: loader.sample(name, subset)
+        for name, subset in {"train": train, "valid": valid, **tests}.items()
+        if isinstance(subset, Frames)
+    }
+    looked_at = samples["train"] if isinstance(train, Frames) else train
+    e0 = make_e0(settings.e0_choice, looked_at, isolated)
+    elements = {int(number) for s in looked_at for number in s.numbers}
+    if isinstance(train, Frames):
+        elements |= set(e0.values)  # those that are too rare for the sample
     return Dataset(
         settings=settings,
         train=train,
         valid=valid,
         tests=tests,
-        elements=tuple(sorted({int(number) for s in train for number in s.numbers})),
-        e0=make_e0(settings.e0, train, isolated),
-        fingerprint=fingerprint(train),
-        notes=notes,
+        samples=samples,
+        elements=tuple(sorted(elements)),
+        e0=e0,
+        fingerprint=fingerprint(train, looked_at),
+        notes=(*loader.files.notes, *loader.notes),
     )
 
 
-def read_frames(specification: str, keys: LabelKeys, option: str) -> list[Structure]:
-    """The frames of `file.xyz`, or of its slice `file.xyz@start:stop`.
+def read_frames(specification: str, keys: LabelKeys, option: str) -> Subset:
+    """The frames of a file, or of its slice `file@start:stop`; a stream if they are many.
 
     Args:
         specification: the file or slice.
         keys: names of the labels.
-        option: as in `read_extxyz`.
+        option: the user's option for the key of a label, for messages.
 
     Raises:
-        MlipError: see `read_extxyz`.
+        MlipError: for a file that cannot be read.
     """
-    name, window = _parse_slice(specification)
-    return read_extxyz(Path(name).expanduser(), keys=keys, option=option)[window]
+    files = Files(Path(), SourceSettings(keys=keys))
+    part = files.open(specification, option=option)
+    if len(part.records) > STREAM_ABOVE:
+        return Frames([part])
+    return files.read(part).structures
 
 
-def fingerprint(structures: Sequence[Structure]) -> str:
-    """SHA-256 over elements, coordinates, cells and labels, in hexadecimal."""
+def read_isolated_atoms(settings: DatasetSettings, files: Files) -> list[Structure]:
+    """The single atoms in the file that the settings name for them, if they do.
+
+    Raises:
+        MlipError: if it cannot be read or holds something else.
+    """
+    if settings.isolated_atoms is None:
+        return []
+    energy = settings.isolated_energy_key or settings.keys.energy
+    how = SourceSettings(keys=LabelKeys(energy=energy, forces=None, stress=None))
+    option = "dataset.isolated_energy_key"
+    found = files.read(files.open(settings.isolated_atoms, settings=how, option=option)).structures
+    for structure in found:
+        if len(structure) != 1:
+            raise MlipError(
+                f"{structure.identifier}: {len(structure)} atoms where an isolated atom was "
+                "expected; dataset.isolated_atoms holds single-atom frames only."
+            )
+    return found
+
+
+def fingerprint(subset: Subset, sample: Sequence[Structure]) -> str:
+    """SHA-256 over elements, coordinates, cells and labels, in hexadecimal.
+
+    Args:
+        subset: of a data set.
+        sample: the structures that stand for it; a stream is known by these and its size.
+    """
     digest = hashlib.sha256()
-    for s in structures:
+    for s in sample:
         for array in (s.numbers, s.positions, s.cell, s.pbc, s.forces, s.stress):
             digest.update(b"-" if array is None else array.tobytes())
         digest.update(repr(s.energy).encode())
+    if isinstance(subset, Frames):
+        digest.update(repr(subset).encode())
     return digest.hexdigest()
 
 
-def _load_tests(
-    settings: DatasetSettings, files: _Files, known: Sequence[Structure]
-) -> tuple[dict[str, list[Structure]], tuple[str, ...]]:
-    tests: dict[str, list[Structure]] = {}
-    notes = []
-    for name, subset in settings.tests.items():
-        if name in ("train", "valid"):
-            raise MlipError(f"dataset.tests.{name}: choose another name for this test subset.")
-        found = files.molecules(subset.file, f"tests.{name}")
-        if subset.exclude_duplicates_of_train:
-            kept = without_duplicates(found, known)
-            if len(kept) < len(found):
-                notes.append(
-                    f"{name}: left out {len(found) - len(kept)} of {len(found)} frames, which "
-                    "also stand in the training or validation data"
-                )
-            found = kept
-        if not found:
-            raise MlipError(f"dataset.tests.{name}: no frame of {subset.file} is left.")
-        tests[name] = found
-    return tests, tuple(notes)
-
-
-def _is_isolated_atom(structure: Structure) -> bool:
-    return len(structure) == 1 and structure.group == ISOLATED_ATOM
-
-
-class _Files:
-    """Reads each file once, however many slices of it are asked for."""
+class _Loader:
+    """Loads one subset after the other, and keeps what there is to say about them."""
 
     def __init__(self, settings: DatasetSettings) -> None:
-        self._root = settings.root.expanduser()
-        self._keys = settings.keys
-        self._isolated_energy_key = settings.isolated_energy_key or settings.keys.energy
-        self._read: dict[tuple[Path, LabelKeys], list[Structure]] = {}
+        self._settings = settings
+        self._skip_bad = settings.on_bad_record == "skip"
+        self.files = Files(settings.root, settings.for_source(), skip_bad=self._skip_bad)
+        self._sources: list[Source] = []
+        self._isolated: list[Structure] = []
+        self.notes: list[str] = []
 
-    def read(
-        self,
-        specification: str,
-        keys: LabelKeys | None = None,
-        option: str = "dataset.keys.{label}",
-    ) -> list[Structure]:
-        """The frames of `file` or `file@start:stop`; the rest as in `read_extxyz`."""
-        name, window = _parse_slice(specification)
-        source = (self._root / Path(name).expanduser(), keys or self._keys)
-        if source not in self._read:
-            self._read[source] = read_extxyz(source[0], keys=source[1], option=option)
-        return self._read[source][window]
+    def train_and_valid(self) -> tuple[Subset, Subset]:
+        """Training and validation structures."""
+        settings = self._settings
+        parts = [
+            self._open(part.file, settings=part.source, weight=part.weight)
+            for part in settings.train.values()
+        ]
+        file, total = " ".join(settings.train), sum(len(part.records) for part in parts)
+        streams = settings.streams(total) or settings.is_weighted
+        if streams:
+            self._find_isolated(parts)
+        if settings.valid is not None:
+            train = self._frames(parts) if streams else self._molecules(parts, file, "train")[0]
+            return train, self._subset(settings.valid, "valid")
+        if streams:
+            return self._split_stream(parts, settings.valid_share(total))
+        known, groups = self._molecules(parts, file, "train")
+        count = settings.valid_share(len(known))
+        train, valid = split(known, count, settings.split_seed, groups)
+        return train, valid
 
-    def molecules(self, specification: str, option: str) -> list[Structure]:
-        """The frames without the isolated atoms; at least one."""
-        found = [s for s in self.read(specification) if not _is_isolated_atom(s)]
-        if not found:
-            raise MlipError(f"dataset.{option}: {specification} holds no frame to use.")
+    def tests(self, train: Subset, valid: Subset) -> dict[str, Subset]:
+        """The test subsets by name."""
+        found: dict[str, Subset] = {}
+        for name, wanted in self._settings.tests.items():
+            if name in ("train", "valid"):
+                raise MlipError(f"dataset.tests.{name}: choose another name for this test subset.")
+            subset = self._subset(wanted.file, f"tests.{name}")
+            if wanted.exclude_duplicates_of_train:
+                subset = self._without_duplicates(name, subset, train, valid)
+            if not len(subset):
+                raise MlipError(f"dataset.tests.{name}: no frame of {wanted.file} is left.")
+            found[name] = subset
         return found
 
-    def read_isolated(self, specification: str) -> list[Structure]:
+    def isolated_atoms(self) -> list[Structure]:
         """Single atoms with their energies."""
-        keys = LabelKeys(energy=self._isolated_energy_key, forces=None, stress=None)
-        found = self.read(specification, keys, "dataset.isolated_energy_key")
-        for structure in found:
-            if len(structure) != 1:
-                raise MlipError(
-                    f"{structure.identifier}: {len(structure)} atoms where an isolated atom was "
-                    "expected; dataset.isolated_atoms holds single-atom frames only."
-                )
-        return found
+        if self._settings.isolated_atoms is None:
+            return self._isolated
+        return read_isolated_atoms(self._settings, self.files)
 
+    def sample(self, name: str, subset: Frames) -> list[Structure]:
+        """The structures that stand for a stream before training."""
+        read = subset.sample(SAMPLE)
+        self._note_faults(name, read.faults, min(SAMPLE, len(subset)))
+        if not read.structures:
+            raise MlipError(f"dataset.{name}: no frame of a sample of this subset can be used.")
+        if len(read.structures) < len(subset):
+            self.notes.append(
+                f"{name}: streamed; statistics, E0 and this check are those of a sample of "
+                f"{len(read.structures)} of {len(subset)} structures"
+            )
+        return read.structures
 
-def _parse_slice(specification: str) -> tuple[str, slice]:
-    name, at, window = specification.rpartition("@")
-    if not at:
-        return specification, slice(None)
-    match = re.fullmatch(r"(-?\d*):(-?\d*)", window)
-    if match is None:
-        raise MlipError(f"{specification}: expected file.xyz@start:stop with whole numbers.")
-    return name, slice(*(int(end) if end else None for end in match.groups()))
+    def _open(self, specification: str, **options: Any) -> Part:
+        """A part whose energies count from the same zero as those of the others."""
+        part = self.files.open(specification, **options)
+        self._sources.append(part.source)
+        if not self._settings.mix_energies:
+            require_one_reference(self._sources)
+        return part
+
+    def _subset(self, specification: str, option: str) -> Subset:
+        part = self._open(specification)
+        if self._settings.streams(len(part.records)):
+            return self._frames([part])
+        return self._molecules([part], specification, option)[0]
+
+    def _frames(self, parts: Sequence[Part]) -> Frames:
+        return Frames(parts, skip_bad=self._skip_bad)
+
+    def _molecules(
+        self, parts: Sequence[Part], file: str, option: str
+    ) -> tuple[list[Structure], list[str] | None]:
+        """The frames without the isolated atoms, at least one, and what must not be split."""
+        unit = self._settings.split_by
+        structures: list[Structure] = []
+        groups: list[str] = []
+        for part in parts:
+            read = self.files.read(part)
+            self._note_faults(option, read.faults, len(part.records))
+            for record, structure in zip(read.records, read.structures, strict=True):
+                if is_isolated_atom(structure):
+                    if option == "train":
+                        self._isolated.append(structure)
+                    continue
+                structures.append(structure)
+                if unit == "trajectory":
+                    groups.append(part.source.trajectory(record))
+                elif unit == "composition":
+                    groups.append(composition(structure.numbers))
+        if not structures:
+            raise MlipError(f"dataset.{option}: {file} holds no frame to use.")
+        return structures, groups or None
+
+    def _split_stream(self, parts: Sequence[Part], count: int) -> tuple[Subset, Subset]:
+        settings = self._settings
+        train, held_out = split_parts(parts, count, settings.split_seed, settings.split_by)
+        valid = self._frames(held_out)
+        if settings.streams(len(valid)):
+            return self._frames(train), valid
+        read = next(valid.chunks(len(valid)))
+        self._note_faults("valid", read.faults, len(valid))
+        if not read.structures:
+            raise MlipError("dataset.valid: none of the frames held out can be used.")
+        return self._frames(train), read.structures
+
+    def _find_isolated(self, parts: Iterable[Part]) -> None:
+        """Isolated atoms at the beginning of streamed training data."""
+        if self._settings.e0 != "isolated" or self._settings.isolated_atoms is not None:
+            return
+        for part in parts:
+            first = part._replace(records=beginning(part.records, ISOLATED_SEARCH))
+            self._isolated += filter(is_isolated_atom, self.files.read(first).structures)
+
+    def _without_duplicates(
+        self, name: str, subset: Subset, train: Subset, valid: Subset
+    ) -> list[Structure]:
+        if any(isinstance(one, Frames) for one in (subset, train, valid)):
+            raise MlipError(
+                f"dataset.tests.{name}: duplicates cannot be looked for in data that are "
+                "streamed; set exclude_duplicates_of_train=false, or dataset.stream=false if all "
+                "fits into memory."
+            )
+        kept = without_duplicates(list(subset), [*train, *valid])
+        if len(kept) < len(subset):
+            self.notes.append(
+                f"{name}: left out {len(subset) - len(kept)} of {len(subset)} frames, which "
+                "also stand in the training or validation data"
+            )
+        return kept
+
+    def _note_faults(self, name: str, faults: Sequence[str], records: int) -> None:
+        if faults:
+            quoted = "; ".join(fault.rstrip(".") for fault in faults[:NAMED])
+            more = f"; and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
+            self.notes.append(
+                f"{name}: left out {len(faults)} of {records} records that cannot be used: "
+                f"{quoted}{more}"
+            )

@@ -172,7 +172,11 @@ def _from_file(elements: Sequence[int], path: Path) -> tuple[dict[int, float], s
     missing = [z for z in elements if z >= len(energies) or not abs(energies[z]) < LARGEST]
     if missing:
         raise MlipError(f"dataset.e0={path}: no meaningful energy for {_symbols(missing)}.")
-    return {z: float(energies[z]) for z in elements}, f"linear references in {path.name}"
+    # Those of other elements serve frames that the training sample of a stream does not show.
+    sound = (np.abs(energies) < LARGEST) & (energies != 0)
+    sound[:1] = False  # there is no element 0
+    known = sorted({*elements, *np.flatnonzero(sound).tolist()})
+    return {z: float(energies[z]) for z in known}, f"linear references in {path.name}"
 
 
 def _from_mapping(

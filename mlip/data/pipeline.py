@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mlip.data import packing
 from mlip.data.collate import BatchShape, collate, collate_labels, species_index
 from mlip.data.neighbors import neighbor_list
+from mlip.data.prefetch import prefetched
+from mlip.data.shapes import choose_shapes, choose_width, padding, smallest_fitting
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
-from mlip.graph import Graph, Labels
 
-PREFETCH = 2  # batches made ahead of the consumer
+if TYPE_CHECKING:
+    from mlip.graph import Graph, Labels
 
 
 class Batch(NamedTuple):
@@ -26,13 +27,15 @@ class Batch(NamedTuple):
         graph: the structures.
         labels: their labels; zero weight where a structure has none.
         identifiers: names of the structures, in the order of the graph.
-        indices: their positions in the list given to `Batches`, shape (number of structures,).
+        indices: their positions in the data set, shape (number of structures,).
+        skipped: faults of records that were left out before this batch.
     """
 
     graph: Graph
     labels: Labels
     identifiers: list[str]
     indices: np.ndarray
+    skipped: tuple[str, ...] = ()
 
 
 class Batches:
@@ -52,6 +55,7 @@ class Batches:
         shuffle: draw the batches anew each epoch; otherwise they are always the same.
         shapes: static shapes in ascending order, for example those of other batches; chosen from
             the data if not given.
+        mask_fixed: give no weight to the forces of atoms that a constraint holds in place.
 
     Attributes:
         structures: as given.
@@ -75,6 +79,7 @@ class Batches:
         seed: int = 0,
         shuffle: bool = True,
         shapes: Sequence[BatchShape] | None = None,
+        mask_fixed: bool = False,
     ) -> None:
         if not structures:
             raise MlipError("no structures to make batches of.")
@@ -87,23 +92,22 @@ class Batches:
         self._dtype = np.dtype(dtype)
         self._seed = seed
         self._shuffle = shuffle
+        self._mask_fixed = mask_fixed
         atoms = [len(structure) for structure in structures]
         if shapes is None:
             counts = packing.neighbor_counts(atoms, self.neighbors)
-            width = packing.choose_width(counts)
+            width = choose_width(counts)
         else:
             width = shapes[-1].width
         self._sizes = packing.measure(atoms, self.neighbors, width)
-        self._strata = packing.stratify(self._sizes, batch_size)
+        self._strata = packing.stratify(self._sizes, -(-len(structures) // batch_size))
         self._fixed = packing.arrange(self._strata, self._sizes)
         if shapes is None:
-            shapes = packing.choose_shapes(
-                self._strata, self._sizes, self._fixed, width, shuffle=shuffle
-            )
+            shapes = choose_shapes(self._strata, self._sizes, self._fixed, width, shuffle=shuffle)
         self.shapes = list(shapes)
         for batch in packing.members(self._fixed):
-            packing.smallest_fitting(batch, self._sizes, self.shapes)  # raises if too large
-        self.padding = packing.padding(self.indices(0), self._sizes, self.shapes)
+            smallest_fitting(batch, self._sizes, self.shapes)  # raises if too large
+        self.padding = padding(self.indices(0), self._sizes, self.shapes)
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -126,56 +130,30 @@ class Batches:
         if not self._shuffle:
             return packing.members(self._fixed)
         generator = np.random.default_rng([self._seed, epoch])
-        limit = self.shapes[-1]
+        largest = self.shapes[-1]
+        limit = np.array([largest.blocks, largest.nodes])
         return packing.members(
             packing.draw(self._strata, self._sizes, limit, self._fixed, generator)
         )
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on; made ahead by a background thread."""
-        return _prefetched(self._make(indices) for indices in self.indices(epoch)[start:])
+        return prefetched(self._make(indices) for indices in self.indices(epoch)[start:])
+
+    def stream(self, epoch: int, start: int = 0) -> Generator[tuple[Batch, bool], None, None]:
+        """The batches from a position on, epoch after epoch, each with whether it ends one."""
+        for current in count(epoch):
+            for number, batch in enumerate(self.epoch(current, start), start + 1):
+                yield batch, number == len(self)
+            start = 0
 
     def _make(self, indices: np.ndarray) -> Batch:
         structures = [self.structures[i] for i in indices]
         neighbors = [self.neighbors[i] for i in indices]
-        shape = packing.smallest_fitting(indices, self._sizes, self.shapes)
+        shape = smallest_fitting(indices, self._sizes, self.shapes)
         return Batch(
             collate(structures, neighbors, self._elements, shape, self._dtype),
-            collate_labels(structures, self._e0, shape, self._dtype),
+            collate_labels(structures, self._e0, shape, self._dtype, mask_fixed=self._mask_fixed),
             [structure.identifier for structure in structures],
             indices,
         )
-
-
-def _prefetched(source: Iterator[Batch]) -> Iterator[Batch]:
-    """Run an iterator in a thread, a few items ahead; its exceptions reach the consumer."""
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=PREFETCH)
-    stopped = threading.Event()
-
-    def put(item: Batch | BaseException | None) -> None:
-        while not stopped.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for item in source:
-                put(item)
-                if stopped.is_set():
-                    return
-            put(None)
-        except BaseException as error:  # handed to the consumer, whatever it is
-            put(error)
-
-    thread = threading.Thread(target=work, name="mlip-batches", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        thread.join()

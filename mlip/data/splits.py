@@ -23,16 +23,20 @@ def structure_key(structure: Structure) -> bytes:
 
 
 def split(
-    structures: Sequence[Structure], valid_count: int, seed: int
+    structures: Sequence[Structure],
+    valid_count: int,
+    seed: int,
+    groups: Sequence[str | bytes] | None = None,
 ) -> tuple[list[Structure], list[Structure]]:
     """Draw a validation set at random; the order of the file is kept in both parts.
 
-    Duplicates of one structure stay together, so that none is on both sides.
+    Structures of one group stay together, so that none of it is on the other side.
 
     Args:
         structures: all structures.
-        valid_count: structures to hold out; exceeded when the last one drawn has duplicates.
+        valid_count: structures to hold out; exceeded when the last group drawn is larger.
         seed: of the draw.
+        groups: what each structure belongs to; None for duplicates of one structure.
 
     Returns:
         training and validation structures.
@@ -51,22 +55,41 @@ def split(
             f"cannot hold out {valid_count} of {len(structures)} structures for validation; "
             f"choose between 1 and {len(structures) - 1}."
         )
-    members: dict[bytes, list[int]] = {}
-    for index, structure in enumerate(structures):
-        members.setdefault(structure_key(structure), []).append(index)
-    groups = list(members.values())
+    members: dict[str | bytes, list[int]] = {}
+    for index, group in enumerate(groups or map(structure_key, structures)):
+        members.setdefault(group, []).append(index)
+    lists = list(members.values())
     held_out: set[int] = set()
-    for group in np.random.default_rng(seed).permutation(len(groups)):
+    for group_number in np.random.default_rng(seed).permutation(len(lists)):
         if len(held_out) >= valid_count:
             break
-        held_out.update(groups[group])
+        held_out.update(lists[group_number])
     if len(held_out) == len(structures):
+        what = "duplicates of each other" if groups is None else "of the groups held out"
         raise MlipError(
-            f"all {len(structures)} structures are duplicates of each other, so none is left to "
-            "train on after holding out a validation set."
+            f"all {len(structures)} structures are {what}, so none is left to train on after "
+            "holding out a validation set."
         )
     train = [s for i, s in enumerate(structures) if i not in held_out]
     return train, [structures[i] for i in sorted(held_out)]
+
+
+def is_held_out(group: str, fraction: float, seed: int) -> bool:
+    """Whether a group belongs to the validation set, by its name alone.
+
+    Args:
+        group: what stays together, such as a trajectory.
+        fraction: of all groups that are held out.
+        seed: of the draw.
+    """
+    digest = hashlib.blake2b(f"{seed}:{group}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < fraction * 2**64
+
+
+def composition(numbers: np.ndarray) -> str:
+    """The atoms of a structure as text, such as `1:4 6:1` for methane."""
+    elements, counts = np.unique(numbers, return_counts=True)
+    return " ".join(f"{z}:{count}" for z, count in zip(elements, counts, strict=True))
 
 
 def without_duplicates(

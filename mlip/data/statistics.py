@@ -35,6 +35,8 @@ def compute_statistics(
     structures: Sequence[Structure],
     neighbors: Sequence[NeighborList],
     e0: Mapping[int, float],
+    *,
+    mask_fixed: bool = False,
 ) -> Statistics:
     """Statistics as MACE's scale-shift model uses them.
 
@@ -42,14 +44,19 @@ def compute_statistics(
         structures: training structures.
         neighbors: their neighbour lists.
         e0: isolated-atom energy by atomic number, eV.
+        mask_fixed: leave out the forces of atoms that a constraint holds in place.
 
     Source: Batatia et al., NeurIPS 2022, arXiv:2206.07697.
     """
     edges = sum(len(pairs.receivers) for pairs in neighbors)
     atoms = sum(len(np.unique(pairs.receivers)) for pairs in neighbors)
     energies = interaction_energies(structures, e0)
-    forces = [s.forces for s in structures if s.forces is not None]
-    if forces:
+    forces = [
+        s.forces[~s.fixed] if mask_fixed and s.fixed is not None else s.forces
+        for s in structures
+        if s.forces is not None
+    ]
+    if sum(map(len, forces)):
         scale = float(np.sqrt(np.mean(np.square(np.concatenate(forces)))))
     else:
         scale = float(np.std(energies)) if len(energies) else 0.0

@@ -12,6 +12,8 @@ from mlip.errors import MlipError
 if TYPE_CHECKING:
     from ase import Atoms
 
+ISOLATED_ATOM = "IsolatedAtom"  # the `config_type` of frames that give E0
+
 
 @dataclass(frozen=True, eq=False)
 class Structure:
@@ -90,6 +92,11 @@ class Structure:
             spin=_number(atoms, "spin", identifier),
             identifier=identifier,
         )
+
+
+def is_isolated_atom(structure: Structure) -> bool:
+    """Whether this is a single atom that gives E0, as its `config_type` says."""
+    return len(structure) == 1 and structure.group == ISOLATED_ATOM
 
 
 def _number(atoms: Atoms, name: str, identifier: str) -> float:

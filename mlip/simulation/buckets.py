@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlip.data.collate import BatchShape
-from mlip.data.packing import ATOM_COST, block_cost, choose_width
+from mlip.data.shapes import ATOM_COST, block_cost, choose_width
 from mlip.potential import next_size
 
 HEADROOM = 1.1  # room for each atom's neighbours to fluctuate during a simulation

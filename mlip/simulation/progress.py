@@ -53,6 +53,12 @@ class StepProgress:
         if self._bar is not None:
             self._bar.stop()
 
+    def resize(self, total: int) -> None:
+        """Correct the number of steps."""
+        self._total = total
+        if self._bar is not None:
+            self._bar.update(self._task, total=total)
+
     def update(self, step: int, text: str) -> None:
         """Show the step just done and what is known of it."""
         if self._bar is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols
 
+from mlip.data.frames import Frames
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 from mlip.potential import Potential, Prediction
 from mlip.training.metrics import unwritable
+
+CHUNK = 1024  # structures of a streamed subset in memory at once
+KEPT = 4096  # structures of a streamed subset whose predictions are kept
 
 Errors = dict[str, Any]
 
@@ -29,7 +33,8 @@ class Evaluation:
             `forces_mae_mev_per_a`, `forces_rmse_mev_per_a` per component;
             `stress_mae_mev_per_a3`, `stress_rmse_mev_per_a3` per component; and
             `forces_by_element` with `num_atoms`, `mae_mev_per_a`, `rmse_mev_per_a` by chemical
-            symbol. Errors without any label are left out.
+            symbol. Errors without any label are left out. `skipped_records` counts records of a
+            streamed subset that cannot be used, if there are any.
         arrays: float64, for each subset of S structures and A atoms, by `SUBSET/NAME`:
             `num_atoms` (S,), `numbers` (A,), `e0` (S,) (ΣE0 of the structure, eV), `energy` and
             `energy_reference` (S,) (total, eV), `forces` and `forces_reference` (A, 3) (eV/Å);
@@ -60,33 +65,87 @@ def evaluate_subsets(
     potential: Potential,
     subsets: Mapping[str, Sequence[Structure]],
     batch_size: int = 16,
+    *,
+    mask_fixed: bool = False,
 ) -> Evaluation:
     """Predict every structure and compare with its labels, in float64.
+
+    Of streamed subsets the arrays hold the first `KEPT` structures of a random order.
 
     Args:
         potential: what to evaluate.
         subsets: labelled structures by the name of their subset.
         batch_size: structures evaluated at once.
+        mask_fixed: leave out the forces of atoms that a constraint holds in place.
 
     Raises:
-        MlipError: for an empty subset, an unknown element, or a prediction that is not finite.
+        MlipError: for a subset without a usable structure, an unknown element, or a prediction
+            that is not finite.
     """
     summary: dict[str, Errors] = {}
     arrays: dict[str, np.ndarray] = {}
     for name, structures in subsets.items():
         if not structures:
             raise MlipError(f"the subset {name!r} has no structures; correct dataset.tests.{name}.")
-        predictions = potential.predict(structures, batch_size)
-        for structure, prediction in zip(structures, predictions, strict=True):
-            if not np.isfinite(prediction.energy) or not np.all(np.isfinite(prediction.forces)):
-                raise MlipError(
-                    f"{structure.identifier}: the prediction is not finite; look at this frame "
-                    "for atoms that overlap."
-                )
-        values = _collect(structures, predictions, potential.e0)
-        summary[name] = _errors(values)
-        arrays |= {f"{name}/{key}": value for key, value in values.items()}
+        errors, kept, skipped = _ErrorSums(), [], 0
+        for chunk, faults in _chunks(structures):
+            skipped += len(faults)
+            if not chunk:
+                continue
+            values = _collect(chunk, _predict(potential, chunk, batch_size), potential.e0)
+            if mask_fixed:
+                values["forces_reference"][_fixed(chunk)] = np.nan
+            if errors.num_structures < KEPT:
+                kept.append(values)
+            errors.add(values)
+        if not kept:
+            raise MlipError(f"none of the {skipped} records of the subset {name!r} can be used.")
+        summary[name] = errors.summary() | ({"skipped_records": skipped} if skipped else {})
+        arrays |= {f"{name}/{key}": value for key, value in _joined(kept).items()}
     return Evaluation(summary, arrays)
+
+
+def _chunks(structures: Sequence[Structure]) -> Iterator[tuple[Sequence[Structure], list[str]]]:
+    """The structures in pieces that fit into memory, and the faults of those left out."""
+    if isinstance(structures, Frames):
+        for read in structures.chunks(CHUNK):
+            yield read.structures, read.faults
+    else:
+        yield structures, []
+
+
+def _predict(
+    potential: Potential, structures: Sequence[Structure], batch_size: int
+) -> list[Prediction]:
+    predictions = potential.predict(structures, batch_size)
+    for structure, prediction in zip(structures, predictions, strict=True):
+        if not np.isfinite(prediction.energy) or not np.all(np.isfinite(prediction.forces)):
+            raise MlipError(
+                f"{structure.identifier}: the prediction is not finite; look at this frame for "
+                "atoms that overlap."
+            )
+    return predictions
+
+
+def _fixed(structures: Sequence[Structure]) -> np.ndarray:
+    """Which of all atoms are held in place by a constraint."""
+    return np.concatenate(
+        [np.zeros(len(s), bool) if s.fixed is None else s.fixed for s in structures]
+    )
+
+
+def _joined(pieces: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of several pieces; those without any labelled stress get NaN."""
+    keys = dict.fromkeys(key for piece in pieces for key in piece)
+    unknown = {
+        key: [np.full((len(piece["energy"]), 3, 3), np.nan) for piece in pieces] for key in keys
+    }
+    return {
+        key: np.concatenate(
+            [piece.get(key, missing) for piece, missing in zip(pieces, unknown[key], strict=True)]
+        )
+        for key in keys
+    }
 
 
 def _collect(
@@ -118,38 +177,63 @@ def _collect(
     return values
 
 
-def _errors(values: Mapping[str, np.ndarray]) -> Errors:
-    numbers, num_atoms = values["numbers"], values["num_atoms"]
-    errors: Errors = {"num_structures": len(num_atoms), "num_atoms": len(numbers)}
-    energy = values["energy"] - values["energy_reference"]
-    forces = values["forces"] - values["forces_reference"]
-    if np.any(np.isfinite(energy)):
-        mae, rmse = _mae_rmse(energy / num_atoms)
-        errors |= {"energy_mae_mev_per_atom": mae, "energy_rmse_mev_per_atom": rmse}
-        errors["energy_rmse_mev"] = _mae_rmse(energy)[1]
-    if np.any(np.isfinite(forces)):
-        mae, rmse = _mae_rmse(forces)
-        errors |= {"forces_mae_mev_per_a": mae, "forces_rmse_mev_per_a": rmse}
-    if "stress" in values:
-        stress = values["stress"] - values["stress_reference"]
-        if np.any(np.isfinite(stress)):
-            mae, rmse = _mae_rmse(stress)
-            errors |= {"stress_mae_mev_per_a3": mae, "stress_rmse_mev_per_a3": rmse}
-    has_forces = np.all(np.isfinite(forces), axis=1)
-    by_element = {}
-    for z in np.unique(numbers[has_forces]):
-        chosen = has_forces & (numbers == z)
-        mae, rmse = _mae_rmse(forces[chosen])
-        by_element[chemical_symbols[z]] = {
-            "num_atoms": int(np.sum(chosen)),
-            "mae_mev_per_a": mae,
-            "rmse_mev_per_a": rmse,
+class _ErrorSums:
+    """Sums over labels from which the errors of a subset are made."""
+
+    def __init__(self) -> None:
+        self.num_structures = self._num_atoms = 0
+        self._sums = {
+            name: np.zeros(3) for name in ("energy_per_atom", "energy", "forces", "stress")
         }
-    return {**errors, "forces_by_element": by_element} if by_element else errors
+        self._elements: dict[int, np.ndarray] = {}
+
+    def add(self, values: Mapping[str, np.ndarray]) -> None:
+        """Count some structures."""
+        numbers, num_atoms = values["numbers"], values["num_atoms"]
+        self.num_structures += len(num_atoms)
+        self._num_atoms += len(numbers)
+        energy = values["energy"] - values["energy_reference"]
+        forces = values["forces"] - values["forces_reference"]
+        self._sums["energy_per_atom"] += _sums(energy / num_atoms)
+        self._sums["energy"] += _sums(energy)
+        self._sums["forces"] += _sums(forces)
+        if "stress" in values:
+            self._sums["stress"] += _sums(values["stress"] - values["stress_reference"])
+        has_forces = np.all(np.isfinite(forces), axis=1)
+        for z in np.unique(numbers[has_forces]).tolist():
+            found = _sums(forces[has_forces & (numbers == z)])
+            self._elements[z] = self._elements.get(z, np.zeros(3)) + found
+
+    def summary(self) -> Errors:
+        """As in `Evaluation`."""
+        errors: Errors = {"num_structures": self.num_structures, "num_atoms": self._num_atoms}
+        for name, mae_key, rmse_key in (
+            ("energy_per_atom", "energy_mae_mev_per_atom", "energy_rmse_mev_per_atom"),
+            ("energy", None, "energy_rmse_mev"),
+            ("forces", "forces_mae_mev_per_a", "forces_rmse_mev_per_a"),
+            ("stress", "stress_mae_mev_per_a3", "stress_rmse_mev_per_a3"),
+        ):
+            if self._sums[name][0]:
+                mae, rmse = _mae_rmse(self._sums[name])
+                errors |= ({mae_key: mae} if mae_key else {}) | {rmse_key: rmse}
+        by_element = {}
+        for z, sums in sorted(self._elements.items()):
+            mae, rmse = _mae_rmse(sums)
+            by_element[chemical_symbols[z]] = {
+                "num_atoms": int(sums[0]) // 3,
+                "mae_mev_per_a": mae,
+                "rmse_mev_per_a": rmse,
+            }
+        return {**errors, "forces_by_element": by_element} if by_element else errors
 
 
-def _mae_rmse(difference: np.ndarray) -> tuple[float, float]:
-    """Mean absolute and root-mean-square difference, in thousandths of the unit, NaN left out."""
-    mae = float(np.nanmean(np.abs(difference)))
-    rmse = float(np.sqrt(np.nanmean(difference**2)))
-    return 1000.0 * mae, 1000.0 * rmse
+def _sums(difference: np.ndarray) -> np.ndarray:
+    """Number, sum and sum of squares of the absolute differences, NaN left out."""
+    size = np.abs(difference[np.isfinite(difference)])
+    return np.array([size.size, size.sum(), np.sum(size**2)])
+
+
+def _mae_rmse(sums: np.ndarray) -> tuple[float, float]:
+    """Mean absolute and root-mean-square difference, in thousandths of the unit."""
+    count, total, squares = sums
+    return 1000.0 * float(total / count), 1000.0 * float(np.sqrt(squares / count))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -31,6 +31,11 @@ class TrainingBatch(Protocol):
         """Their names."""
         ...
 
+    @property
+    def skipped(self) -> Sequence[str]:
+        """Faults of records that were left out before this batch."""
+        ...
+
 
 class BatchSource(Protocol):
     """Batches in an order that depends on the epoch alone."""
@@ -50,6 +55,12 @@ class BatchSource(Protocol):
         """The batches of an epoch from number `start` on."""
         ...
 
+    def stream(
+        self, epoch: int, start: int = 0
+    ) -> Generator[tuple[TrainingBatch, bool], None, None]:
+        """The batches from a position on, epoch after epoch, each with whether it ends one."""
+        ...
+
 
 class Timing(NamedTuple):
     """Where the time went.
@@ -59,12 +70,15 @@ class Timing(NamedTuple):
         train_step_ms: median time of a training step in this process, None without any.
         compile_seconds: tracing and compiling in this process.
         validation_seconds: of all validations in this process.
+        data_wait_share: share of the training steps' time spent waiting for data in this process,
+            the first step left out; None without further steps.
     """
 
     seconds: float
     train_step_ms: float | None
     compile_seconds: float
     validation_seconds: float
+    data_wait_share: float | None
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,7 @@ class FitResult:
         history: rows of metrics.jsonl, earlier parts of a resumed run included.
         timing: where the time went.
         compilations: of this process.
+        skipped_records: records left out since they cannot be used, counted each time.
     """
 
     model: nnx.Module
@@ -92,3 +107,4 @@ class FitResult:
     history: list[dict[str, Any]]
     timing: Timing
     compilations: list[Compilation]
+    skipped_records: int = 0

@@ -10,7 +10,8 @@
     the end of an epoch, `epoch_seconds`.
 `event`
     `event` says which: `start`, `resume`, `data_warning` (`message`), `compile` (`function`,
-    `shape`; here `seconds` is how long it took), `stage` (`name`).
+    `shape`; here `seconds` is how long it took), `stage` (`name`), `skipped_records` (`skipped`,
+    their number, and `faults`, the first of them: unusable records the next batches lack).
 """
 
 from __future__ import annotations

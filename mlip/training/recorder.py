@@ -22,6 +22,8 @@ from mlip.training.progress import Reporter, Status
 from mlip.training.state import Bookkeeping
 from mlip.training.step import Compilation, StepMetrics
 
+NAMED_FAULTS = 10  # records left out that are named in one event, and events told to the user
+
 
 class Recorder:
     """Turns what happens in a run into rows of metrics and messages.
@@ -43,6 +45,8 @@ class Recorder:
         self._window = _Window()
         self._step_seconds: deque[float] = deque(maxlen=1000)
         self._validation_seconds = 0.0
+        self._data_wait = _DataWait()
+        self._notices = 0
         self._epoch_start: float | None = None
         self._last: tuple[Bookkeeping, float] | None = None
         self._start = self._last_step = time.monotonic()
@@ -81,6 +85,7 @@ class Recorder:
             train_step_ms=1000.0 * statistics.median(steps) if steps else None,
             compile_seconds=self.compile_seconds,
             validation_seconds=self._validation_seconds,
+            data_wait_share=self._data_wait.share,
         )
 
     def start(self, book: Bookkeeping, precision: str, num_parameters: int) -> None:
@@ -99,8 +104,19 @@ class Recorder:
         )
 
     def waited(self, seconds: float) -> None:
-        """Count time spent waiting for data."""
+        """Count time spent waiting for the data of the next step."""
         self._window.data_wait_seconds += seconds
+        self._data_wait.waited(seconds)
+
+    def skipped(self, faults: Sequence[str], book: Bookkeeping) -> None:
+        """Note records that were left out; the first few are told to the user."""
+        self.event("skipped_records", book, skipped=len(faults), faults=list(faults[:NAMED_FAULTS]))
+        if self._notices < NAMED_FAULTS:
+            self._notices += 1
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            self.reporter.notice(f"Left out: {faults[0]}{more}")
+            if self._notices == NAMED_FAULTS:
+                self.reporter.notice("Further records that are left out stand in metrics.jsonl.")
 
     def restart_step_clock(self) -> None:
         """The next step's time counts from now: something else came between."""
@@ -117,6 +133,7 @@ class Recorder:
         now = time.monotonic()
         seconds, self._last_step = now - self._last_step, now
         self._step_seconds.append(seconds)
+        self._data_wait.stepped(seconds)
         self._window.add(metrics, seconds)
         self._last = (after, lr)
         self.reporter.training(self._status(after), self._window.errors.row())
@@ -181,6 +198,33 @@ class Recorder:
         share, seconds = self._plan.share(book), self.seconds
         left = seconds * (1.0 - share) / share if share > 0 else 0.0
         return Status(book.epoch, book.step, share, seconds, left)
+
+
+class _DataWait:
+    """Share of the steps' time that was spent waiting for data; the first step only starts it.
+
+    The steps are the slower of the two clocks: a wait that overlaps with the step before, which
+    still runs on the device, is counted all the same.
+    """
+
+    def __init__(self) -> None:
+        self._waits: deque[float] = deque()
+        self._waiting = self._stepping = 0.0
+        self._started = False
+
+    def waited(self, seconds: float) -> None:
+        self._waits.append(seconds)
+
+    def stepped(self, seconds: float) -> None:
+        wait = self._waits.popleft() if self._waits else 0.0
+        if self._started:
+            self._waiting += wait
+            self._stepping += seconds
+        self._started = True
+
+    @property
+    def share(self) -> float | None:
+        return self._waiting / self._stepping if self._stepping > 0 else None
 
 
 class _Window:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from mlip.training.state import Bookkeeping, SplitModel, from_host, initial_stat
 from mlip.training.step import StepMetrics, Steps
 
 _BEST = "best."
+Item = TypeVar("Item")
 
 
 class _Pending(NamedTuple):
@@ -97,12 +98,11 @@ class Run:
 
     def train(self) -> None:
         """Go on until a limit or a signal."""
-        with closing(self._stream()) as batches:
+        stream = self._train_batches.stream(self._book.epoch, self._book.batch)
+        with closing(stream):
+            batches = self._guarded(stream)
             while not self._over():
-                start = time.monotonic()
-                batch, ends_epoch = next(batches)
-                self._recorder.waited(time.monotonic() - start)
-                self._train_step(batch, ends_epoch)
+                self._train_step(*self._next(batches))
 
     def result(self) -> FitResult:
         """What has come of it, when the last checkpoint is on disk."""
@@ -117,6 +117,7 @@ class Run:
         use_best = self._trainer.keep == "best" and bool(self._best)
         weights = self._best if use_best else jax.device_get(self._state.ema)
         params = {name: jnp.array(value) for name, value in weights.items()}
+        history = self._recorder.log.rows()
         return FitResult(
             model=self._split.merge(params, self._split.constants),
             step=book.step,
@@ -124,9 +125,10 @@ class Run:
             stopped_by=self._plan.stop_reason(book) or "",
             best_step=book.best_step if book.best_loss is not None else None,
             best_loss=book.best_loss,
-            history=self._recorder.log.rows(),
+            history=history,
             timing=self._recorder.timing(),
             compilations=self._recorder.compilations,
+            skipped_records=sum(row.get("skipped", 0) for row in history),
         )
 
     def close(self) -> None:
@@ -136,15 +138,29 @@ class Run:
 
     # --- steps
 
-    def _stream(self) -> Generator[tuple[TrainingBatch, bool], None, None]:
-        """Batches from the current position on, each with whether it ends its epoch."""
+    def _next(self, batches: Iterator[tuple[TrainingBatch, bool]]) -> tuple[TrainingBatch, bool]:
+        """The next batch; the time until it is there is noted."""
+        start = time.monotonic()
+        batch, ends_epoch = next(batches)
+        self._recorder.waited(time.monotonic() - start)
+        if batch.skipped:
+            self._recorder.skipped(batch.skipped, self._book)
+        return batch, ends_epoch
+
+    def _guarded(self, batches: Iterator[Item]) -> Iterator[Item]:
+        """The same batches; when the data fail, all steps so far are saved."""
         while True:
-            batches = self._train_batches.epoch(self._book.epoch, self._book.batch)
-            batch = next(batches)
-            for following in batches:
-                yield batch, False
-                batch = following
-            yield batch, True
+            try:
+                item = next(batches)
+            except StopIteration:
+                return
+            except Exception:
+                self._read_metrics(leave=0)
+                if self._book.step > 0:
+                    self._save()
+                    self._checkpoints.wait()
+                raise
+            yield item
 
     def _train_step(self, batch: TrainingBatch, ends_epoch: bool) -> None:
         """Dispatch a step; then read the metrics of the one before, while this one runs."""
@@ -199,7 +215,7 @@ class Run:
         start, compiled = time.monotonic(), recorder.compile_seconds
         if self._valid_batches is not None:
             errors = RunningErrors()
-            for batch in self._valid_batches.epoch(0):
+            for batch in self._guarded(self._valid_batches.epoch(0)):
                 if self._watch.requested is not None:
                     return
                 metrics = jax.device_get(

@@ -8,11 +8,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# The releases that are compared with. A CPU build of torch is enough; which build `pip` takes
-# is decided by its own configuration.
+GRAPHS = ["ase==3.29.0", "lmdb==3.0.0", "torch==2.13.0"]  # what scripts/oc20_graphs.py imports
+
+# The releases that are compared with, or that write files in their own format. A CPU build of torch
+# is enough; which build `pip` takes is decided by its own configuration.
 REQUIREMENTS = {
     "mace-torch": ["mace-torch==0.3.16", "torch==2.13.0", "safetensors"],
     "instadeep": ["mlip==0.2.5"],
+    "torch-geometric-1": ["torch-geometric==1.7.2", *GRAPHS, "six"],  # six: not declared by 1.7.2
+    "torch-geometric-2": ["torch-geometric==2.8.1", *GRAPHS],
 }
 
 

@@ -11,6 +11,12 @@ from mlip.tensor_products.registry import OPERATORS
 NEEDED = {  # what a user must give before a config is complete
     "train": ["dataset.train=train.xyz"],
     "3bpa": ["dataset.root=somewhere"],
+    "oc20": ["dataset.root=somewhere"],
+    "oc20_s2ef": ["dataset.root=somewhere"],
+    "pubchemqcr": ["dataset.root=somewhere"],
+    "tdn_oc20": ["dataset.root=somewhere"],
+    "tdn_oc20_is2re": ["dataset.root=somewhere"],
+    "tdn_pubchemqcr": ["dataset.root=somewhere"],
 }
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 EXACT = 1e-10  # relative, in double precision
-APPROXIMATE = 0.3  # for operators that say that they are
+APPROXIMATE = 0.1  # for operators that say that they are
 
 
 @pytest.fixture

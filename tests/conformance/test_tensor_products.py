@@ -43,8 +43,10 @@ BROKEN = 1e-2  # at least, of a symmetry that is not respected
 PARITIES = {"even": (0,), "odd": (1,), "mixed": (0, 1)}
 
 products = cases("product", [0, 1, 2, 3, 4, 6], others_at=2)
+products_in_both_precisions = cases("product", range(5), others_at=2)
 products_to_derive = cases("product", [2], others_at=2)
 convolutions = cases("convolution", [0, 1, 2, 3, 4, 6], others_at=2)
+convolutions_in_both_precisions = cases("convolution", range(5), others_at=2)
 convolutions_on_edges = cases("convolution", [1])
 convolutions_to_derive = cases("convolution", [2], others_at=2)
 
@@ -111,7 +113,7 @@ def test_product_keeps_the_variance(case):
             assert 0.2 < np.mean(np.sum(one.tensor**2, axis=(0, 1))) < 5.0
 
 
-@products
+@products_in_both_precisions
 def test_product_in_single_precision(case, record_property):
     single = [one for parts in product_results(case, "float32").values() for one in parts]
     found = error([one.plain for one in single], [one.plain for *_, one in results(case)])
@@ -251,7 +253,7 @@ def test_convolution_of_features_on_edges(case, check):
         check(form, error(shaped, expected))
 
 
-@convolutions
+@convolutions_in_both_precisions
 def test_convolution_in_single_precision(case, record_property):
     inputs, _ = random_edges(case)
     single, double = (convolution_program(case, one)(inputs) for one in ("float32", "float64"))

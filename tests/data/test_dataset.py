@@ -4,6 +4,7 @@ from ase.io import read, write
 from pydantic import ValidationError
 
 from mlip.data.dataset import DatasetSettings, load_dataset
+from mlip.data.frames import Frames
 from mlip.data.preflight import preflight
 from mlip.errors import MlipError
 
@@ -165,3 +166,125 @@ def test_shared_3bpa(shared):
     sizes = {name: len(found) for name, found in dataset.subsets.items()}
     assert sizes == {"train": 450, "valid": 50, "300K": 136, "600K": 167, "1200K": 166}
     assert preflight(dataset, 5.0).warnings == ()
+
+
+# --- several files, and data that are streamed
+
+
+def isolated_of(make_isolated, folder):
+    write(folder / "iso.xyz", make_isolated())
+    return {"isolated_atoms": "iso.xyz"}
+
+
+def test_several_files_are_put_together(waters_file, tmp_path, make_water):
+    write(tmp_path / "more.xyz", [make_water(seed) for seed in range(20, 25)])
+    dataset = load_dataset(settings(waters_file, train=["waters.xyz", "more.xyz"]))
+    found = names([*dataset.train, *dataset.valid])
+    assert len(found) == 17
+    assert {f"more.xyz#{i}" for i in range(5)} < set(found)
+
+
+def test_a_weighted_mixture_is_streamed(waters_file, tmp_path, make_water):
+    write(tmp_path / "more.xyz", [make_water(seed) for seed in range(20, 25)])
+    parts = {"a": "waters.xyz@2:", "b": {"file": "more.xyz", "weight": 3}}
+    dataset = load_dataset(settings(waters_file, train=parts, e0={"H": -13.0, "O": -2040.0}))
+    assert isinstance(dataset.train, Frames)
+    # Of 17 frames 3 are held out, in proportion; each of the others occurs once or three times.
+    (first, more) = dataset.train.parts
+    assert len(dataset.train) == len(first.records) + 3 * len(more.records)
+    assert len(first.records) + len(more.records) + len(dataset.valid) == 17
+    with pytest.raises(ValidationError, match="weights of training files need a stream"):
+        settings(waters_file, train=parts, stream=False)
+
+
+def test_settings_are_written_as_they_may_be_given(waters_file):
+    for train in (
+        "a.xyz",
+        ["a.xyz", "b.xyz@:5"],
+        {"a": {"file": "a.xyz", "weight": 2.0, "source": None}},
+    ):
+        dumped = settings(waters_file, train=train).model_dump(mode="json")
+        assert dumped["train"] == train
+        assert DatasetSettings(**dumped) == settings(waters_file, train=train)
+
+
+def test_a_stream_stands_for_the_same_data(waters_file, tmp_path, make_isolated):
+    options = isolated_of(make_isolated, tmp_path)
+    tests = {"t": "waters.xyz@3:6"}
+    dataset = load_dataset(settings(waters_file, stream=True, tests=tests, **options))
+    assert all(isinstance(subset, Frames) for subset in dataset.subsets.values())
+    assert {name: len(dataset.subsets[name]) for name in dataset.subsets} == {
+        "train": 11,  # with the isolated atoms, which batches leave out
+        "valid": 3,
+        "t": 3,
+    }
+    found = [*dataset.sample("train"), *dataset.sample("valid")]
+    assert sorted(names(found)) == sorted(f"waters.xyz#{i}" for i in range(2, 14))
+    assert dataset.e0.values == {1: -13.0, 8: -2040.0}
+    assert dataset.elements == (1, 8)
+    again = load_dataset(settings(waters_file, stream=True, tests=tests, **options))
+    other = load_dataset(settings(waters_file, stream=True, split_seed=5, **options))
+    assert dataset.fingerprint == again.fingerprint != other.fingerprint
+    preflight(dataset, 5.0)
+
+
+def test_isolated_atoms_at_the_beginning_of_a_stream_are_found(waters_file):
+    dataset = load_dataset(settings(waters_file, stream=True))
+    assert dataset.e0.values == {1: -13.0, 8: -2040.0}
+
+
+def test_a_stream_is_chosen_by_the_number_of_frames(waters_file, monkeypatch):
+    monkeypatch.setattr("mlip.data.dataset_settings.STREAM_ABOVE", 10)
+    e0 = {"H": -13.0, "O": -2040.0}
+    dataset = load_dataset(settings(waters_file, train="waters.xyz@2:", e0=e0))
+    assert isinstance(dataset.train, Frames)
+    assert isinstance(dataset.valid, list)  # small enough for memory
+    assert len(dataset.valid) == 3
+
+
+def test_the_sample_is_announced(waters_file, monkeypatch):
+    monkeypatch.setattr("mlip.data.dataset.SAMPLE", 5)
+    dataset = load_dataset(settings(waters_file, stream=True, e0={"H": -13.0, "O": -2040.0}))
+    (note,) = [note for note in dataset.notes if note.startswith("train")]
+    assert "a sample of" in note
+    assert "of 11 structures" in note
+    assert note in preflight(dataset, 5.0).facts
+
+
+def test_compositions_are_kept_apart(waters_file, tmp_path, make_water):
+    frames = [make_water(seed) for seed in range(12)]
+    for index, frame in enumerate(frames):
+        if index % 2:
+            frame.symbols[:] = ["O", "O", "O"]
+    write(tmp_path / "two.xyz", frames)
+    options = {"train": "two.xyz", "e0": {"H": -13.0, "O": -2040.0}, "split_by": "composition"}
+    dataset = load_dataset(settings(waters_file, **options))
+    sides = [{tuple(s.numbers) for s in side} for side in (dataset.train, dataset.valid)]
+    assert [len(side) for side in sides] == [1, 1]
+    assert sides[0] != sides[1]
+
+
+def test_energies_that_count_from_different_zeros_are_refused(waters_file, tmp_path, make_water):
+    write(tmp_path / "more.xyz", [make_water(seed) for seed in range(20, 25)])
+    adsorption = {"file": "more.xyz", "source": {"energy_reference": "referenced"}}
+    parts = {"a": "waters.xyz", "b": adsorption}
+    with pytest.raises(MlipError, match=r"waters\.xyz has total energies, more\.xyz has ref"):
+        load_dataset(settings(waters_file, train=parts))
+    assert len(load_dataset(settings(waters_file, train=parts, mix_energies=True)).train) == 14
+
+
+def test_damaged_frames_are_left_out_on_request(waters_file):
+    lines = waters_file.read_text().splitlines(keepends=True)
+    lines[-1] = lines[-1].replace("H", "?", 1)
+    waters_file.write_text("".join(lines))
+    with pytest.raises(MlipError, match=r"waters\.xyz: frame 13|waters\.xyz#13"):
+        load_dataset(settings(waters_file))
+    dataset = load_dataset(settings(waters_file, on_bad_record="skip"))
+    assert len(dataset.train) + len(dataset.valid) == 11
+    assert "left out 1 of 14 records that cannot be used: waters.xyz#13" in dataset.notes[0]
+
+
+def test_duplicates_cannot_be_looked_for_in_a_stream(waters_file):
+    spec = {"file": "waters.xyz", "exclude_duplicates_of_train": True}
+    with pytest.raises(MlipError, match=r"tests\.t: duplicates cannot be looked for"):
+        load_dataset(settings(waters_file, stream=True, tests={"t": spec}))

@@ -1,11 +1,8 @@
-import threading
-import time
-
 import numpy as np
 import pytest
 
 from mlip.data.collate import BatchShape
-from mlip.data.pipeline import Batches, _prefetched
+from mlip.data.pipeline import Batches
 from mlip.errors import MlipError
 
 E0 = {1: -1.0, 8: -2.0}
@@ -97,31 +94,3 @@ def test_unusable_structures_are_refused_at_once(structures):
         make(structures, elements=(1,))
     with pytest.raises(MlipError, match="no structures"):
         make([])
-
-
-def test_an_exception_in_the_background_reaches_the_consumer():
-    def broken():
-        yield 1
-        raise MlipError("disk on fire")
-
-    stream = _prefetched(broken())
-    assert next(stream) == 1
-    with pytest.raises(MlipError, match="disk on fire"):
-        next(stream)
-
-
-def test_the_background_runs_only_a_few_items_ahead_and_stops_with_the_consumer():
-    made = []
-
-    def endless():
-        while True:
-            made.append(len(made))
-            yield made[-1]
-
-    before = threading.active_count()
-    stream = _prefetched(endless())
-    assert next(stream) == 0
-    time.sleep(0.2)
-    assert len(made) <= 5
-    stream.close()
-    assert threading.active_count() == before

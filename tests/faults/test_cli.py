@@ -11,6 +11,7 @@ import time
 import pytest
 
 from mlip.cli.main import main
+from mlip.cli.resolvers import dataset_folder
 from mlip.errors import MlipError
 
 pytest_plugins = ("tests.support.cli",)
@@ -224,3 +225,8 @@ def test_sigterm_saves_and_the_same_command_goes_on(train_words, tmp_path, root,
     step = int(re.search(r"at step (\d+)", output).group(1))
     assert main([*words, "trainer.max_epochs=100000", f"trainer.max_steps={step + 1}"]) == 0
     assert f"step {step}" in capsys.readouterr().out
+
+
+def test_a_sample_that_is_not_installed_is_said_to_be_in_a_clone():
+    with pytest.raises(MlipError, match=r"oc20_maxi was not found.*datasets/oc20_maxi of a clone"):
+        dataset_folder("oc20_maxi")

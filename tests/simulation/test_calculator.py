@@ -206,18 +206,25 @@ def test_float64_does_not_depend_on_the_global_setting(calculator, crystal):
         assert_agrees(crystal)
 
 
-def test_compiles_once_and_says_why_beforehand(crystal, caplog, monkeypatch):
+@pytest.fixture
+def log(caplog, monkeypatch):
+    """What the package logs, also after a command in this process that showed it by itself."""
+    monkeypatch.setattr(logging.getLogger("mlip"), "propagate", True)
+    return caplog
+
+
+def test_compiles_once_and_says_why_beforehand(crystal, log, monkeypatch):
     potential = lennard_jones_potential(LennardJonesConfig(cutoff=5.0, onset=4.0))
     crystal.calc = calculator = MLIPCalculator(potential)
     evaluate, said = potential._evaluate, []
 
     def watched(graph):
-        said.append(len(caplog.messages))
+        said.append(len(log.messages))
         return evaluate(graph)
 
     monkeypatch.setattr(potential, "_evaluate", watched)
     rng = np.random.default_rng(0)
-    with caplog.at_level(logging.WARNING, logger="mlip"):
+    with log.at_level(logging.WARNING, logger="mlip"):
         for _ in range(5):
             crystal.positions += 0.05 * rng.normal(size=(len(crystal), 3))
             crystal.get_forces()
@@ -230,23 +237,23 @@ def test_compiles_once_and_says_why_beforehand(crystal, caplog, monkeypatch):
         bigger.get_forces()
     assert calculator.compilations[1].reason == "64 atoms exceed the largest bucket of 32"
     assert len(potential.compilations) == 2
-    first, second = caplog.records
+    first, second = log.records
     assert first.getMessage().endswith("edges (first structure) …")
     assert first.levelno >= logging.lastResort.level, "not shown unless logging is set up"
     assert "(64 atoms exceed the largest bucket of 32)" in second.getMessage()
     assert said == [1, 1, 1, 1, 1, 2]
 
 
-def test_a_shape_given_by_a_run_to_be_continued_is_compiled_for_aloud(argon, crystal, caplog):
+def test_a_shape_given_by_a_run_to_be_continued_is_compiled_for_aloud(argon, crystal, log):
     crystal.calc = first = MLIPCalculator(argon)
     crystal.get_forces()
     again = lennard_jones_potential(LennardJonesConfig(), e0={18: -1.5})
     crystal.calc = second = MLIPCalculator(again, shapes=first.shapes)
-    caplog.clear()
+    log.clear()
     crystal.get_forces()
     (record,) = second.compilations
     assert record.reason == "first use of a shape given to the calculator"
-    assert record.reason in caplog.text
+    assert record.reason in log.text
 
 
 def test_a_second_calculator_of_the_same_potential_does_not_compile(argon, crystal):

@@ -1,6 +1,7 @@
-"""Train the toy in a process of its own: `train_toy.py RUN_DIR [STEP]`.
+"""Train the toy in a process of its own: `train_toy.py RUN_DIR [STEP [WORKERS]]`.
 
-With STEP it saves after every step, and is killed at STEP. Prints a digest of the final weights.
+With STEP, unless it is 0, it saves after every step, and is killed at STEP. With WORKERS its data
+are streamed by so many worker processes. Prints a digest of the final weights.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from flax import nnx
 
 from mlip import runtime
 from mlip.training.loop import fit
-from tests.support.training import fit_arguments, toy_run
+from tests.support.training import fit_arguments, streamed_toy_run, toy_run
 
 
 class Killer:
@@ -38,11 +39,12 @@ class Killer:
 
 
 def main():
-    run_dir, step = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None
+    run_dir, step = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0
     runtime.enable_compilation_cache()
-    often = {} if step is None else {"checkpoint_minutes": 0.0}
+    often = {"checkpoint_minutes": 0.0} if step else {}
+    run = streamed_toy_run(int(sys.argv[3])) if len(sys.argv) > 3 else toy_run()
     arguments = fit_arguments(run_dir, max_epochs=3, **often)
-    result = fit(*toy_run(), reporter=Killer(step), **arguments)
+    result = fit(*run, reporter=Killer(step), **arguments)
     leaves = jax.tree.leaves(nnx.state(result.model, nnx.Param))
     content = b"".join(np.asarray(leaf).tobytes() for leaf in leaves)
     sys.stdout.write(hashlib.sha256(content).hexdigest() + "\n")

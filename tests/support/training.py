@@ -9,13 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mlip.data.frames import Frames, Part
 from mlip.data.pipeline import Batches
+from mlip.data.streaming import StreamedBatches
 from mlip.data.structure import Structure
 from mlip.settings import Settings
 from mlip.training.loss import LossSettings
 from mlip.training.optimizer import OptimizerSettings
 from mlip.training.schedule import ScheduleSettings
 from mlip.training.settings import TrainerSettings
+from tests.support.sources import MadeUp
 
 ELEMENTS = (1, 8)
 E0 = {1: -13.6, 8: -2041.8}
@@ -97,6 +100,16 @@ def toy_run() -> tuple[PairModel, Batches, Batches]:
     train = batches(clusters(20), shuffle=True)
     valid = batches(clusters(6, seed=1), shuffle=False, shapes=train.shapes)
     return PairModel(), train, valid
+
+
+def streamed_toy_run(workers: int) -> tuple[PairModel, StreamedBatches, Batches]:
+    """Model, streamed training batches of two windows an epoch, and validation batches."""
+    frames = Frames([Part(MadeUp(40), range(40))])
+    sample = frames.sample(40).structures
+    train = StreamedBatches(
+        frames, sample, cutoff=CUTOFF, elements=ELEMENTS, e0=E0, batch_size=1, workers=workers
+    )
+    return PairModel(), train, batches(clusters(6, seed=1), shuffle=False)
 
 
 def _morse(positions: np.ndarray) -> tuple[float, np.ndarray]:

@@ -6,9 +6,11 @@ import json
 import numpy as np
 import pytest
 
+from mlip.data.frames import Frames, Part
 from mlip.errors import MlipError
 from mlip.potential import Potential
 from mlip.training.evaluate import evaluate_subsets
+from tests.support.sources import MadeUp
 from tests.support.training import E0, ELEMENTS, PairModel, clusters
 
 
@@ -48,6 +50,23 @@ def test_errors_of_energy_and_forces(potential, structures):
     assert hydrogen["rmse_mev_per_a"] == pytest.approx(
         1e3 * np.sqrt(np.mean(forces[numbers == 1] ** 2))
     )
+
+
+def test_a_stream_has_the_errors_of_all_its_frames(potential, monkeypatch):
+    monkeypatch.setattr("mlip.training.evaluate.CHUNK", 4)
+    monkeypatch.setattr("mlip.training.evaluate.KEPT", 6)
+    frames = Frames([Part(MadeUp(11, bad=(2,)), range(11))], skip_bad=True)
+    found = evaluate_subsets(potential, {"s": frames})
+    structures = [structure for index, structure in enumerate(MadeUp(11)) if index != 2]
+    expected = evaluate_subsets(potential, {"s": structures}).summary["s"]
+    streamed = found.summary["s"]
+    assert streamed.pop("skipped_records") == 1
+    assert streamed.pop("forces_by_element").keys() == expected.pop("forces_by_element").keys()
+    assert streamed == pytest.approx(expected)
+    assert 6 <= len(found.arrays["s/energy"]) < 10
+    nothing = Frames([Part(MadeUp(5, bad=tuple(range(5))), range(5))], skip_bad=True)
+    with pytest.raises(MlipError, match="none of the 5 records of the subset 'cold' can be used"):
+        evaluate_subsets(potential, {"cold": nothing})
 
 
 def test_only_labelled_structures_count(potential, structures):

@@ -12,17 +12,17 @@ import numpy as np
 NEVER = 10**9  # a step that is not reached
 
 
-def start(root, run_dir, *kill_at):
+def start(root, run_dir, *words):
     """Start the toy in a process of its own."""
-    command = [sys.executable, root / "tests/support/train_toy.py", run_dir, *map(str, kill_at)]
+    command = [sys.executable, root / "tests/support/train_toy.py", run_dir, *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, env=environment, text=True, **pipes)
 
 
-def train(root, run_dir, *kill_at):
+def train(root, run_dir, *words):
     """Run the toy to its end."""
-    process = start(root, run_dir, *kill_at)
+    process = start(root, run_dir, *words)
     output, errors = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
@@ -52,6 +52,16 @@ def test_so_does_one_that_is_killed_from_outside_at_random_times(root, tmp_path)
     assert -signal.SIGKILL in signals, "every process ended before it was killed"
     resumed = train(root, tmp_path / "killed")
     whole = train(root, tmp_path / "whole")
+    assert resumed.returncode == whole.returncode == 0, resumed.stderr + whole.stderr
+    assert resumed.stdout == whole.stdout
+    assert validations(tmp_path / "killed") == validations(tmp_path / "whole")
+
+
+def test_so_does_a_streamed_run_with_another_number_of_workers(root, tmp_path):
+    killed = train(root, tmp_path / "killed", 45, 2)  # within a window of the second epoch
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = train(root, tmp_path / "killed", 0, 1)
+    whole = train(root, tmp_path / "whole", 0, 0)
     assert resumed.returncode == whole.returncode == 0, resumed.stderr + whole.stderr
     assert resumed.stdout == whole.stdout
     assert validations(tmp_path / "killed") == validations(tmp_path / "whole")

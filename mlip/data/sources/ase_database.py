@@ -207,13 +207,15 @@ def _bare_structure(row: AtomsRow, length: float, name: str) -> Structure:
     pbc = np.asarray(row.pbc, bool)
     cell = np.asarray(row.cell, np.float64) * length if pbc.any() else np.zeros((3, 3))
     tags = row.get("tags")
+    others = ChainMap(row.data, row.key_value_pairs)
     return Structure(
         numbers=numbers,
         positions=np.asarray(row.positions, np.float64) * length,
         cell=cell,
         pbc=pbc,
-        charge=float(row.get("charge") or 0.0),
+        charge=float(others.get("charge") or row.get("charge") or 0.0),
         fixed=fixed_mask(row.constraints, len(numbers)),
         tags=None if tags is None else np.asarray(tags, np.int32),
         identifier=name,
+        group=str(others.get("config_type", "")),
     )

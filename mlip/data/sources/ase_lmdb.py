@@ -183,6 +183,7 @@ def _structure(row: dict[str, Any], keys: LabelKeys, name: str) -> Structure:
         fixed=_fixed(row.get("constraints"), len(numbers)),
         tags=None if tags is None else np.asarray(_plain(tags), np.int32),
         identifier=name,
+        group=str(values.get("config_type", "")),
     )
 
 

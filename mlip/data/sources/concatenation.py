@@ -32,7 +32,7 @@ class Concatenation(Source):
         self.parts = tuple(parts)
         self._ends = list(accumulate(len(part) for part in self.parts))
         if not mix_energies:
-            _require_one_reference(self.parts)
+            require_one_reference(self.parts)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -127,7 +127,12 @@ def open_shards(paths: Sequence[Path], opener: Callable[[Path], Source]) -> Sour
     return parts[0] if len(parts) == 1 else Concatenation(parts)
 
 
-def _require_one_reference(parts: Sequence[Source]) -> None:
+def require_one_reference(parts: Sequence[Source]) -> None:
+    """Refuse energies that count from different zeros.
+
+    Raises:
+        MlipError: naming a file of each kind.
+    """
     first: dict[EnergyReference, str] = {}
     for part in parts:
         if len(part):

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 OPTION = "dataset.keys.{label}"  # the user's option for the key of a label
 SAMPLE = 1000  # records looked at for a label key, at most, when a file is opened
-ISOLATED_ATOM = "IsolatedAtom"  # the `config_type` of frames that give E0
 ASYMMETRY = 1e-3  # largest asymmetry of a stress label, relative to its largest component
 
 

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from weakref import WeakValueDictionary
 
 import lmdb
 
 from mlip.data.sources.source import require_file
 from mlip.errors import MlipError
 
+RENEWAL = 1000  # values read between two renewals of the mappings of a process
+
+
+@dataclass
+class _Shared:
+    """An environment that all readers of a process share, and how many read from it now."""
+
+    environment: lmdb.Environment
+    readers: int = 0
+
+
 # A process may open an environment only once, and must not use one that it inherited by a fork.
-_environments: WeakValueDictionary[str, lmdb.Environment] = WeakValueDictionary()
-_opening = Lock()
+_open_files: dict[str, _Shared] = {}
+_reads = count(1)
+_lock = Lock()
 
 
 def _forget_inherited() -> None:
-    global _opening
-    _opening = Lock()
-    for environment in _environments.values():
-        environment.close()
-    _environments.clear()
+    global _lock
+    _lock = Lock()
+    for shared in _open_files.values():
+        shared.environment.close()
+    _open_files.clear()
 
 
 os.register_at_fork(after_in_child=_forget_inherited)
@@ -33,6 +47,10 @@ os.register_at_fork(after_in_child=_forget_inherited)
 
 class LmdbFile:
     """Read-only access to a single-file LMDB.
+
+    LMDB maps the file into memory, and the pages that were read count as memory of the process
+    until it ends or closes the file. So that this does not grow to the size of the data, all files
+    are closed after some reads, and opened anew when they are needed.
 
     Args:
         path: the data file (`subdir=False`).
@@ -43,30 +61,43 @@ class LmdbFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._handle: tuple[int, lmdb.Environment] | None = None
         if not self.entries:
             raise MlipError(f"{path} is an LMDB without a single entry; download or make it again.")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_handle": None}
+        return {"path": self.path}
 
-    @property
-    def _environment(self) -> lmdb.Environment:
-        process = os.getpid()
-        handle = self._handle
-        if handle is None or handle[0] != process:
-            handle = self._handle = (process, _shared_environment(self.path))
-        return handle[1]
+    @cached_property
+    def _name(self) -> str:
+        return str(self.path.resolve())
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:  # lmdb's types allow for values that are not bytes
+        """A transaction; the file stays open while there is one."""
+        with _lock:
+            if self._name not in _open_files:
+                _open_files[self._name] = _Shared(_open(self.path))
+            shared = _open_files[self._name]
+            shared.readers += 1
+        try:
+            with shared.environment.begin() as transaction:
+                yield transaction
+        finally:
+            with _lock:
+                shared.readers -= 1
 
     @cached_property
     def entries(self) -> int:
         """Number of entries, those about the file itself included."""
-        return int(self._environment.stat()["entries"])
+        with self._reading() as transaction:
+            return int(transaction.stat()["entries"])
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None if there is none."""
+        if next(_reads) % RENEWAL == 0:
+            _close_unread()
         try:
-            with self._environment.begin() as transaction:
+            with self._reading() as transaction:
                 value: bytes | None = transaction.get(key)
                 return value
         except lmdb.Error as error:
@@ -76,22 +107,29 @@ class LmdbFile:
 
     def __iter__(self) -> Iterator[bytes]:
         """All keys, in the byte order of the file."""
-        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+        with self._reading() as transaction, transaction.cursor() as cursor:
             yield from cursor.iternext(keys=True, values=False)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All keys and values, in the byte order of the file."""
-        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+        with self._reading() as transaction, transaction.cursor() as cursor:
             yield from cursor.iternext(keys=True, values=True)
 
+    def values(self, prefix: bytes) -> Iterator[bytes]:
+        """The values of all keys that begin like this, in the byte order of the keys."""
+        with self._reading() as transaction, transaction.cursor() as cursor:
+            cursor.set_range(prefix)
+            for key, value in cursor.iternext(keys=True, values=True):
+                if not key.startswith(prefix):
+                    return
+                yield value
 
-def _shared_environment(path: Path) -> lmdb.Environment:
-    with _opening:
-        name = str(path.resolve())
-        environment = _environments.get(name)
-        if environment is None:
-            environment = _environments[name] = _open(path)
-        return environment
+
+def _close_unread() -> None:
+    """Close all files that no thread is reading."""
+    with _lock:
+        for name in [name for name, shared in _open_files.items() if not shared.readers]:
+            _open_files.pop(name).environment.close()
 
 
 def _open(path: Path) -> lmdb.Environment:

@@ -20,6 +20,8 @@ from mlip.data.sources.hdf5 import Hdf5Source
 from mlip.data.sources.labelled_file import LabelledFile
 from mlip.data.sources.labels import OPTION, LabelKeys
 from mlip.data.sources.lmdb_file import LmdbFile
+from mlip.data.sources.md17 import Md17Source
+from mlip.data.sources.prepared import ABOUT, PreparedSource
 from mlip.data.sources.pubchemqcr import PubChemQcrSource, Stage
 from mlip.data.sources.s2ef import S2efChunk
 from mlip.data.sources.source import EnergyReference, Source
@@ -27,8 +29,9 @@ from mlip.errors import MlipError
 from mlip.settings import Settings
 
 FormatName = Literal[
-    "extxyz", "s2ef", "graph_lmdb", "graph_list", "ase_lmdb", "pubchemqcr", "ase_db", "hdf5", "ase"
-]
+    "extxyz", "s2ef", "graph_lmdb", "graph_list", "ase_lmdb", "pubchemqcr", "ase_db", "hdf5",
+    "md17", "prepared", "ase",
+]  # fmt: skip
 
 
 class SourceSettings(Settings):
@@ -47,6 +50,10 @@ class SourceSettings(Settings):
     stage: Stage = Field(
         "1st", description="PubChemQCR: pm3, hf, 1st, 1st_smash, 2nd or mixing (1st and 2nd)"
     )
+
+    def for_source(self) -> SourceSettings:
+        """These settings alone, without what those of a command or a data set add."""
+        return SourceSettings(**{name: getattr(self, name) for name in SourceSettings.model_fields})
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,14 @@ def _s2ef(path: Path, settings: SourceSettings, option: str) -> Source:
     return S2efChunk(path, keys=settings.keys, energy_reference=settings.energy_reference)
 
 
+def _md17(path: Path, settings: SourceSettings, option: str) -> Source:
+    return Md17Source(path, energy_reference=settings.energy_reference)
+
+
+def _prepared(path: Path, settings: SourceSettings, option: str) -> Source:
+    return PreparedSource(path, keys=settings.keys, energy_reference=settings.energy_reference)
+
+
 def _labelled(source: type[LabelledFile]) -> Callable[[Path, SourceSettings, str], Source]:
     """Opens a format whose labels may have any key."""
     return lambda path, settings, option: source(
@@ -100,6 +115,8 @@ FORMATS: dict[FormatName, Format] = {
     "pubchemqcr": Format("PubChemQCR LMDB", (".lmdb",), _pubchemqcr),
     "ase_db": Format("ASE database, SchNetPack", (".db",), _labelled(AseDatabaseSource)),
     "hdf5": Format("HDF5 of MACE", (".h5", ".hdf5"), _labelled(Hdf5Source)),
+    "md17": Format("arrays of MD17, rMD17, MD22", (".npz",), _md17),
+    "prepared": Format("what mlip data prepare writes", (".lmdb",), _prepared),
     "ase": Format("any other file that ASE reads", (), _labelled(AseFileSource)),
 }
 # Those that a folder may hold shards of, without being told so.
@@ -178,6 +195,8 @@ def _format_of_lmdb(path: Path) -> FormatName:
     file = LmdbFile(path)
     if file.get(NEXT_ID) is not None:
         return "ase_lmdb"
+    if file.get(ABOUT) is not None:
+        return "prepared"
     if file.get(b"0") is not None:
         return "graph_lmdb"
     first = next(iter(file))
@@ -185,5 +204,5 @@ def _format_of_lmdb(path: Path) -> FormatName:
         return "pubchemqcr"
     raise MlipError(
         f"{path}: its first key is {first[:20]!r}, which no known format has (pickled graphs: 0, "
-        "1, …; ASE-LMDB: nextid; PubChemQCR: nine digits)."
+        "1, …; ASE-LMDB: nextid; PubChemQCR: nine digits; prepared data: about)."
     )

@@ -76,6 +76,12 @@ def require_file(path: Path) -> None:
         raise MlipError(f"{path} does not exist or is no file; check its name.")
 
 
+def trajectory_of(source: Source, index: int) -> str | None:
+    """The trajectory of a record, None if it stands alone."""
+    name = source.trajectory(index)
+    return None if name == source.identifier(index) else name
+
+
 class Source(ABC):
     """Random access to the labelled structures of a file or folder.
 

@@ -100,3 +100,16 @@ def test_shared_graphs(shared, name, energy, force, atoms):
         assert len(structure) == len(structure.forces)
         net = np.abs(structure.forces.sum(axis=0)).max()
         assert net < 0.1 * np.abs(structure.forces).sum()
+
+
+def test_relaxed_energies_of_initial_structures(tmp_path, torch):
+    """As IS2RE has them: no forces, the energy under a key of its own."""
+    fields = graph_fields()
+    initial = {key: value for key, value in fields.items() if key not in ("energy", "forces")}
+    graph = torch.graph(**initial, y_init=-1.0, y_relaxed=-2.5, pos_relaxed=fields["pos"] + 1.0)
+    path = write_lmdb(tmp_path / "a.lmdb", {b"0": graph})
+    keys = LabelKeys(energy="y_relaxed", forces=None)
+    structure = open_source(path, SourceSettings(keys=keys))[0]
+    assert structure.energy == -2.5
+    assert structure.forces is None
+    np.testing.assert_array_equal(structure.positions, fields["pos"].astype(float))

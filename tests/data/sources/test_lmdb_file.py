@@ -3,7 +3,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+from mlip.data.sources import lmdb_file
 from mlip.data.sources.lmdb_file import LmdbFile
+from mlip.data.sources.lmdb_file import _open as open_file
 from tests.data.sources.written import write_lmdb
 
 FORKED = """
@@ -37,7 +39,19 @@ def test_a_file_may_be_opened_more_than_once(tmp_path):
     assert sorted(second, key=int) == [b"%d" % i for i in range(100)]
 
 
-def test_many_threads(tmp_path):
+def test_what_was_read_does_not_stay_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(lmdb_file, "RENEWAL", 50)
+    path = write(tmp_path)
+    file = LmdbFile(path)
+    opened = []
+    monkeypatch.setattr(lmdb_file, "_open", lambda path: opened.append(path) or open_file(path))
+    for index in range(120):
+        assert file.get(b"%d" % (index % 100)) == b"x" * 1000
+    assert len(opened) in (2, 3)
+
+
+def test_many_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr(lmdb_file, "RENEWAL", 7)
     file = LmdbFile(write(tmp_path))
     with ThreadPoolExecutor(8) as pool:
         values = list(pool.map(lambda index: file.get(b"%d" % (index % 100)), range(2000)))

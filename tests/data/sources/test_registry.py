@@ -22,12 +22,13 @@ def test_formats_by_name_and_content(tmp_path):
     write_lmdb(tmp_path / "graphs.lmdb", {b"0": b""})
     write_lmdb(tmp_path / "Data03.lmdb", {b"000000001": b""})
     ase_lmdb(tmp_path / "rows.lmdb", {1: ase_row(1)})
+    write_lmdb(tmp_path / "ours.lmdb", {b"about": b"{}"})
     (tmp_path / "3.txt.xz").touch()
     expected = {
         "a.xyz": "extxyz", "a.extxyz.gz": "extxyz", "3.extxyz.xz": "s2ef", "4.extxyz": "extxyz",
         "graphs.lmdb": "graph_lmdb", "Data03.lmdb": "pubchemqcr", "rows.lmdb": "ase_lmdb",
         "a.aselmdb": "ase_lmdb", "a.pkl": "graph_list", "a.db": "ase_db", "a.h5": "hdf5",
-        "a.traj": "ase",
+        "a.npz": "md17", "ours.lmdb": "prepared", "a.traj": "ase",
     }  # fmt: skip
     assert {name: find_format(tmp_path / name) for name in expected} == expected
     assert set(expected.values()) == set(FORMATS)

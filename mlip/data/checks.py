@@ -1,0 +1,293 @@
+"""Checks of labels, energies, forces and geometry of some structures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from mlip.data.e0 import E0Table, interaction_energies
+from mlip.data.neighbors import neighbor_list
+from mlip.data.splits import structure_key
+from mlip.data.structure import Structure
+from mlip.errors import MlipError
+
+SMALL_FORCES = 0.05  # eV/Å, RMS of a frame below which its net force is rounding noise
+DOUBTFUL_NET_FORCE = 0.02  # relative, as in `PreflightSettings.max_net_force`
+UNBOUND = 1.0  # eV/atom, mean E − ΣE0 above which matter would fall apart
+WEAK = 0.5  # eV/atom, |mean E − ΣE0| below which bonded matter has doubtful units (cesium: 0.8)
+BOND = 1.25  # length of a bond relative to the sum of the covalent radii, at most
+SPREAD = 1.0  # eV/atom, spread of E − ΣE0 above which E0 or the energies are doubtful
+OUTLIER = 30.0  # largest force component relative to the RMS
+HARTREE_TOLERANCE = 0.04  # binding energy relative to the total, at most (methane: 2 %)
+SAMPLE = 20  # structures looked at for bonds
+NAMED = 5  # frames named in one message
+
+# Total energies of atoms in Hartree (Hartree–Fock limit, rounded): all-electron codes give
+# nearly these, so energies that sum up to them have not been converted to eV.
+ATOMS_IN_HARTREE = {
+    1: -0.50, 2: -2.86, 3: -7.43, 4: -14.57, 5: -24.53, 6: -37.69, 7: -54.40, 8: -74.81,
+    9: -99.41, 10: -128.55, 11: -161.86, 12: -199.61, 13: -241.88, 14: -288.85, 15: -340.72,
+    16: -397.50, 17: -459.48, 18: -526.82,
+}  # fmt: skip
+
+
+class Findings:
+    """What was found, one sentence each.
+
+    Attributes:
+        facts: what was measured.
+        warnings: what deserves a look.
+        fatal: what makes the data useless.
+    """
+
+    def __init__(self) -> None:
+        self.facts: list[str] = []
+        self.warnings: list[str] = []
+        self.fatal: list[str] = []
+
+
+def examine(
+    samples: Mapping[str, list[Structure]],
+    e0: E0Table,
+    elements: Sequence[int],
+    *,
+    cutoff: float,
+    max_energy_per_atom: float,
+    max_net_force: float,
+) -> Findings:
+    """Check labels, energies, net forces and geometry.
+
+    Args:
+        samples: structures by subset; the first subset is the one that is trained on.
+        e0: isolated-atom energies.
+        elements: atomic numbers of the training data.
+        cutoff: Å, within which atoms should have neighbours.
+        max_energy_per_atom: as in `PreflightSettings`.
+        max_net_force: likewise.
+    """
+    findings = Findings()
+    for name, structures in samples.items():
+        _check_labels(findings, name, structures)
+        _check_elements(findings, name, structures, elements)
+        _check_net_forces(findings, name, structures, max_net_force)
+        _check_neighbors(findings, name, structures, cutoff)
+    first, structures = next(iter(samples.items()))
+    _check_energies(findings, structures, e0, max_energy_per_atom)
+    _check_outliers(findings, first, structures)
+    return findings
+
+
+def _names(structures: Sequence[Structure]) -> str:
+    named = ", ".join(structure.identifier for structure in structures[:NAMED])
+    return named + (f" and {len(structures) - NAMED} more" if len(structures) > NAMED else "")
+
+
+def _check_labels(findings: Findings, name: str, structures: list[Structure]) -> None:
+    lacking = {
+        "energy": sum(s.energy is None for s in structures),
+        "forces": sum(s.forces is None for s in structures),
+    }
+    atoms = sum(len(s) for s in structures)
+    stresses = sum(s.stress is not None for s in structures)
+    findings.facts.append(
+        f"{name}: {len(structures)} structures, {atoms} atoms; labelled: "
+        f"energy {len(structures) - lacking['energy']}, "
+        f"forces {len(structures) - lacking['forces']}, stress {stresses}"
+    )
+    for label, count in lacking.items():
+        if 0 < count < len(structures):
+            findings.warnings.append(f"{name}: {count} of {len(structures)} frames lack {label}")
+    periodic = sum(bool(s.pbc.all()) for s in structures)
+    if 0 < stresses < periodic:
+        findings.warnings.append(f"{name}: {periodic - stresses} periodic frames lack a stress")
+
+
+def _check_elements(
+    findings: Findings, name: str, structures: list[Structure], elements: Sequence[int]
+) -> None:
+    from ase.data import chemical_symbols
+
+    bad = [s for s in structures if not np.isin(s.numbers, elements).all()]
+    if bad:
+        unknown = {int(number) for s in bad for number in s.numbers} - set(elements)
+        symbols = " ".join(chemical_symbols[number] for number in sorted(unknown))
+        findings.fatal.append(
+            f"{name} contains {symbols}, which the training data (and E0) do not: {_names(bad)}"
+        )
+
+
+def _check_net_forces(
+    findings: Findings, name: str, structures: list[Structure], limit: float
+) -> None:
+    """Forces of an isolated molecule add up to zero; compare |ΣF| with sqrt(Σ|F|²)."""
+    molecules, ratios = [], []
+    for structure in structures:
+        if structure.pbc.any() or structure.forces is None or len(structure) == 1:
+            continue
+        norm = float(np.linalg.norm(structure.forces))
+        if norm > SMALL_FORCES * np.sqrt(structure.forces.size):
+            molecules.append(structure)
+            ratios.append(float(np.linalg.norm(structure.forces.sum(axis=0))) / norm)
+    if not ratios:
+        return
+    worst = int(np.argmax(ratios))
+    found = (
+        f"forces of a molecule must add up to zero; the largest relative net force is "
+        f"{ratios[worst]:.2g} in {molecules[worst].identifier}"
+    )
+    bad = [s for s, ratio in zip(molecules, ratios, strict=True) if ratio > limit]
+    if bad:
+        findings.fatal.append(
+            f"{name}: {found} (limit {limit:g}, exceeded by {len(bad)} of {len(molecules)} "
+            "frames); check that the forces belong to the atoms and that none were set to zero, "
+            "or raise dataset.preflight.max_net_force for molecules in an external field"
+        )
+    elif ratios[worst] > DOUBTFUL_NET_FORCE:
+        findings.warnings.append(f"{name}: {found}")
+
+
+def _check_neighbors(
+    findings: Findings, name: str, structures: list[Structure], cutoff: float
+) -> None:
+    lonely, broken = [], []
+    for structure in structures:
+        try:
+            receivers = neighbor_list(structure, cutoff).receivers
+        except MlipError as error:  # two atoms on one spot
+            broken.append(str(error).rstrip("."))
+            continue
+        if len(structure) > 1 and len(np.unique(receivers)) < len(structure):
+            lonely.append(structure)
+    findings.fatal += broken[:NAMED]
+    if len(broken) > NAMED:
+        findings.fatal.append(f"{len(broken) - NAMED} more frames of {name} like these")
+    if lonely:
+        findings.warnings.append(
+            f"{name}: atoms without a neighbour within {cutoff:g} Å in {_names(lonely)}"
+        )
+
+
+def _check_energies(
+    findings: Findings, structures: Sequence[Structure], e0: E0Table, limit: float
+) -> None:
+    labelled = [s for s in structures if s.energy is not None]
+    if not labelled:
+        return
+    if _looks_like_hartree(labelled):
+        findings.fatal.append(
+            "the training energies look like Hartree: they equal the sum of the atoms' total "
+            "energies in Hartree within 4 %; convert energies and forces to eV and eV/Å"
+        )
+        return
+    deviations = interaction_energies(labelled, e0.values)
+    mean, spread = float(np.mean(deviations)), float(np.std(deviations))
+    magnitude = float(np.mean(np.abs(deviations)))
+    if magnitude > limit:
+        findings.fatal.append(
+            f"mean |E − ΣE0| is {magnitude:.4g} eV/atom (limit {limit:g}), so energies and E0 "
+            f"({e0.origin}) do not belong together; check that both are in eV and from "
+            "the same method"
+        )
+    elif mean > UNBOUND:
+        findings.warnings.append(
+            f"E − ΣE0 is on average {mean:+.3g} eV/atom: less stable than free atoms; check E0"
+        )
+    if e0.origin.startswith("least"):
+        findings.facts.append(
+            "E0 are fitted to the energies, so a wrong unit of energy would not show"
+        )
+    elif magnitude < WEAK and _is_bonded(labelled):
+        findings.warnings.append(
+            f"|E − ΣE0| is on average {magnitude:.2g} eV/atom although most atoms are bonded, "
+            "which takes 1 to 9 eV/atom; check that energies and forces are in eV and eV/Å "
+            "(1 Hartree is 27.2 eV, 1 kcal/mol is 0.0434 eV)"
+        )
+    if spread > SPREAD:
+        findings.warnings.append(
+            f"E − ΣE0 spreads by {spread:.3g} eV/atom (RMS about its mean); check E0 and units"
+        )
+
+
+def _is_bonded(structures: Sequence[Structure]) -> bool:
+    """Whether most atoms of some structures have a neighbour as close as a chemical bond."""
+    from ase.data import covalent_radii
+
+    bonded = total = 0
+    for structure in structures[:SAMPLE]:
+        radii = covalent_radii[structure.numbers]
+        try:
+            pairs = neighbor_list(structure, BOND * 2 * float(radii.max()))
+        except MlipError:  # two atoms on one spot, which has been said
+            continue
+        limit = BOND * (radii[pairs.receivers] + radii[pairs.senders])
+        vectors = structure.positions[pairs.senders] - structure.positions[pairs.receivers]
+        near = np.linalg.norm(vectors + pairs.shifts @ structure.cell, axis=1) < limit
+        bonded += len(np.unique(pairs.receivers[near]))
+        total += len(structure)
+    return 2 * bonded > total
+
+
+def _looks_like_hartree(structures: Sequence[Structure]) -> bool:
+    ratios = [
+        s.energy / sum(ATOMS_IN_HARTREE[int(number)] for number in s.numbers)
+        for s in structures
+        if s.energy is not None and all(int(number) in ATOMS_IN_HARTREE for number in s.numbers)
+    ]
+    return bool(ratios) and abs(float(np.median(ratios)) - 1) < HARTREE_TOLERANCE
+
+
+def _check_outliers(findings: Findings, name: str, structures: list[Structure]) -> None:
+    labelled = [(s, s.forces) for s in structures if s.forces is not None]
+    if not labelled:
+        return
+    largest = np.array([np.abs(forces).max() for _, forces in labelled])
+    rms = np.sqrt(np.mean(np.square(np.concatenate([forces for _, forces in labelled]))))
+    findings.facts.append(
+        f"{name}: RMS force component {rms:.4g} eV/Å, largest {largest.max():.4g} eV/Å"
+    )
+    bad = [labelled[i][0] for i in np.flatnonzero(largest > OUTLIER * rms)]
+    if bad:
+        findings.warnings.append(f"{name}: force components above {OUTLIER:g} RMS in {_names(bad)}")
+
+
+def check_duplicates(
+    findings: Findings,
+    samples: Mapping[str, list[Structure]],
+    apart: Collection[str],
+    *,
+    sampled: bool,
+) -> None:
+    """Find structures that occur more than once.
+
+    Args:
+        findings: where to say so.
+        samples: structures by subset.
+        apart: subsets that must have nothing in common with those after them.
+        sampled: whether the structures are samples of larger subsets, which can only be warned of.
+    """
+    seen: dict[bytes, tuple[str, Structure]] = {}
+    for name, structures in samples.items():
+        repeated: list[Structure] = []
+        shared: list[tuple[Structure, str]] = []
+        for structure in structures:
+            key = structure_key(structure)
+            if key not in seen:
+                seen[key] = (name, structure)
+            elif seen[key][0] == name:
+                repeated.append(structure)
+            elif seen[key][0] in apart:
+                shared.append((structure, seen[key][1].identifier))
+        if repeated:
+            findings.warnings.append(f"{name}: duplicates within the subset: {_names(repeated)}")
+        if shared:
+            pairs = ", ".join(f"{s.identifier} = {other}" for s, other in shared[:NAMED])
+            trained_on = {*apart} <= {"train", "valid"}
+            where = "the training or validation data" if trained_on else "files before it"
+            found = f"{len(shared)} structures of {name} also stand in {where} ({pairs})"
+            if sampled:
+                findings.warnings.append(f"{found}; dataset.split_by=trajectory keeps such apart")
+            else:
+                findings.fatal.append(
+                    f"{found}; remove them, or set exclude_duplicates_of_train for the subset"
+                )

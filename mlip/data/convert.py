@@ -1,0 +1,70 @@
+"""Converting labelled structures from any format into one that can be written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlip.data.files import in_order
+from mlip.data.frames import Part
+from mlip.data.sources.source import BadRecordError, trajectory_of
+from mlip.data.writers import written
+from mlip.errors import MlipError
+
+
+@dataclass
+class Converted:
+    """What became of the records.
+
+    Attributes:
+        records: those written.
+        faults: why others were left out, one sentence each.
+        lost: what the format cannot hold, and how many structures had it.
+        energy_reference: what the energies count from; the formats do not say.
+    """
+
+    records: int = 0
+    faults: list[str] = field(default_factory=list)
+    lost: Counter[str] = field(default_factory=Counter)
+    energy_reference: str = "total"
+
+
+def convert(
+    part: Part,
+    output: Path,
+    *,
+    skip_bad: bool = False,
+    report: Callable[[int], None] = lambda done: None,
+) -> Converted:
+    """Write some records of a source as another file, labels unchanged.
+
+    Args:
+        part: the records.
+        output: the file to make; its ending names the format.
+        skip_bad: leave out records that cannot be used; otherwise they are errors.
+        report: called with the number of records read.
+
+    Raises:
+        BadRecordError: for a record that cannot be used, unless these are left out.
+        MlipError: for a file that cannot be read or written.
+    """
+    result = Converted(energy_reference=part.source.energy_reference)
+    with written(output) as writer:
+        for done, (number, record) in enumerate(
+            zip(part.records, in_order(part), strict=True), start=1
+        ):
+            if isinstance(record, BadRecordError):
+                if not skip_bad:
+                    hint = " To leave such records out and count them, set on_bad_record=skip."
+                    raise BadRecordError(record.name, record.fault + hint) from record
+                result.faults.append(str(record))
+            else:
+                writer.add(record, trajectory_of(part.source, number))
+                result.records += 1
+            report(done)
+        result.lost = writer.lost
+        if not result.records:
+            raise MlipError(f"{output}: there is no record to write that can be used.")
+    return result

@@ -1,0 +1,138 @@
+"""Do forces and stresses belong to the energies? Signs and units, from the data alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from ase import units
+
+from mlip.data.checks import Findings
+from mlip.data.splits import composition
+from mlip.data.structure import Structure
+
+LONGEST_STEP = 0.2  # Å; beyond it the trapezoidal rule says nothing
+SHORTEST_STEP = 1e-3  # Å; below it energies are the same to rounding
+FEWEST = 5  # pairs or volumes from which on something is said
+CLEAR = 0.8  # correlation from which on the data agree about something
+RATIO = (0.8, 1.25)  # of two energies that should be one, still plausible
+LARGEST_STRESS = 1.0  # eV/Å³ (160 GPa), RMS of plausible data
+FACTORS = {
+    "Hartree and Hartree/Bohr beside eV and Å": units.Hartree / units.Bohr,
+    "Hartree beside eV": units.Hartree,
+    "kcal/mol beside eV": units.kcal / units.mol,
+    "kJ/mol beside eV": units.kJ / units.mol,
+    "Hartree/Bohr beside Hartree/Å": 1 / units.Bohr,
+}
+
+
+def check_work(findings: Findings, name: str, pairs: Sequence[tuple[Structure, Structure]]) -> None:
+    """Compare energy differences with the work of the forces along short steps.
+
+    ΔE ≈ W = −½ Σ (F₁ + F₂)·Δx. The slope of ΔE over W is 1; −1 shows a wrong sign of the forces,
+    another number a difference of units.
+
+    Args:
+        findings: where to say so.
+        name: of the subset.
+        pairs: frames that follow each other.
+    """
+    differences, works = [], []
+    for first, second in pairs:
+        work = _work(first, second)
+        if work is not None and first.energy is not None and second.energy is not None:
+            differences.append(second.energy - first.energy)
+            works.append(work)
+    if len(works) < FEWEST:
+        findings.facts.append(
+            f"{name}: too few frames follow each other in small steps to compare forces with "
+            "energy differences"
+        )
+        return
+    slope, correlation = _slope(np.array(works), np.array(differences))
+    found = (
+        f"{name}: over {len(works)} small steps from frame to frame, energy differences are "
+        f"{slope:.3g} times the work of the forces (expected 1; correlation {correlation:.2f})"
+    )
+    if abs(correlation) < CLEAR:
+        findings.facts.append(f"{found}: no clear relation, these steps say nothing")
+    elif correlation < 0:
+        findings.warnings.append(f"{found}: the forces probably have the wrong sign")
+    elif RATIO[0] < slope < RATIO[1]:
+        findings.facts.append(found)
+    else:
+        findings.warnings.append(
+            f"{found}: energies and forces probably have different units{_factor(slope)}"
+        )
+
+
+def check_stresses(findings: Findings, name: str, structures: Sequence[Structure]) -> None:
+    """Check the size of the stresses, and their sign by how they change with the volume.
+
+    Tension is positive: where the same atoms have more volume, the mean normal stress is larger.
+
+    Args:
+        findings: where to say so.
+        name: of the subset.
+        structures: of the subset.
+    """
+    groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for s in structures:
+        if s.stress is not None:
+            log_volume = float(np.log(abs(np.linalg.det(s.cell))))
+            groups[composition(s.numbers)].append((log_volume, float(np.trace(s.stress)) / 3))
+    stresses = [s.stress for s in structures if s.stress is not None]
+    if not stresses:
+        return
+    rms = float(np.sqrt(np.mean(np.square(stresses))))
+    found = f"{name}: RMS stress component {rms:.3g} eV/Å³ ({rms / units.GPa:.3g} GPa)"
+    if rms > LARGEST_STRESS:
+        findings.warnings.append(f"{found}; were these GPa, kbar, or virials in eV?")
+    else:
+        findings.facts.append(found)
+    centred = [np.array(group) - np.mean(group, axis=0) for group in groups.values()]
+    volume, stress = np.concatenate(centred).T
+    if np.count_nonzero(np.abs(volume) > 1e-3) < FEWEST:
+        return
+    _, correlation = _slope(volume, stress)
+    found = (
+        f"{name}: correlation {correlation:.2f} between mean normal stress and logarithm of the "
+        "volume among frames of the same atoms"
+    )
+    if correlation < -CLEAR:
+        findings.warnings.append(
+            f"{found}: expanded cells should be under tension, which is positive here, so the "
+            "stress probably has the opposite sign"
+        )
+    else:
+        findings.facts.append(found)
+
+
+def _work(first: Structure, second: Structure) -> float | None:
+    """Work of the forces from one frame to the other, eV; None if that cannot be said."""
+    if first.forces is None or second.forces is None:
+        return None
+    if not np.array_equal(first.numbers, second.numbers):
+        return None
+    if not np.allclose(first.cell, second.cell):
+        return None
+    steps = second.positions - first.positions
+    if not SHORTEST_STEP < np.abs(steps).max() < LONGEST_STEP:
+        return None
+    return float(-0.5 * np.sum((first.forces + second.forces) * steps))
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Slope of the line y = a x and the correlation about zero."""
+    norm = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y / max(x @ x, 1e-300)), float(x @ y / max(norm, 1e-300))
+
+
+def _factor(slope: float) -> str:
+    """The known factor between units that a slope is near, as a hint."""
+    for name, factor in FACTORS.items():
+        for known in (factor, 1 / factor):
+            if abs(np.log(slope / known)) < 0.1:
+                return f" (such as {name})"
+    return ""

@@ -1,0 +1,149 @@
+"""`Files`: the sources of a data set, each opened once, and their frames in memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mlip.data.frames import Part
+from mlip.data.records import Marked, chosen
+from mlip.data.sources.labels import OPTION
+from mlip.data.sources.registry import SourceSettings, open_source
+from mlip.data.sources.source import BadRecordError, Source
+from mlip.data.structure import Structure
+from mlip.errors import MlipError
+
+
+class ReadPart(NamedTuple):
+    """Frames in memory.
+
+    Attributes:
+        structures: those that can be used.
+        records: their numbers in the source.
+        faults: why others were left out, one sentence each.
+    """
+
+    structures: list[Structure]
+    records: list[int]
+    faults: list[str]
+
+
+class Files:
+    """Opens each file once, however many slices of it are asked for.
+
+    Args:
+        root: folder that relative names start from.
+        settings: how files are read.
+        skip_bad: leave out records that cannot be used; otherwise they are errors.
+
+    Attributes:
+        notes: what was left out when the records were listed, in words.
+    """
+
+    def __init__(self, root: Path, settings: SourceSettings, *, skip_bad: bool = False) -> None:
+        self._root, self._settings, self._skip_bad = root.expanduser(), settings, skip_bad
+        self._opened: dict[tuple[Path, SourceSettings], Source] = {}
+        self.notes: list[str] = []
+
+    def open(
+        self,
+        specification: str,
+        *,
+        settings: SourceSettings | None = None,
+        weight: float = 1.0,
+        option: str = OPTION,
+    ) -> Part:
+        """The records of `file`, of its slice `file@start:stop`, or those in `file@index.npy`.
+
+        Args:
+            specification: the file, slice or choice.
+            settings: how it is read, if not as the others.
+            weight: as in `Part`.
+            option: the user's option for the key of a label, for messages.
+
+        Raises:
+            MlipError: for a file that cannot be read.
+        """
+        name, window = parse_slice(specification)
+        key = (self._root / Path(name).expanduser(), settings or self._settings)
+        if key not in self._opened:
+            source = open_source(*key, option=option)
+            self.notes += (f"{name}: {note}" for note in source.notes)
+            self._opened[key] = source
+        source = self._opened[key]
+        if isinstance(window, Path):
+            return Part(source, _read_index(self._root / window, name, len(source)), weight)
+        return Part(source, range(len(source))[window], weight)
+
+    def read(self, part: Part) -> ReadPart:
+        """All frames of a part.
+
+        Raises:
+            BadRecordError: for a record that cannot be used, unless these are left out.
+            MlipError: for a file that cannot be read.
+        """
+        found = ReadPart([], [], [])
+        for record, read in zip(part.records, in_order(part), strict=True):
+            if isinstance(read, Structure):
+                found.structures.append(read)
+                found.records.append(record)
+            elif self._skip_bad:
+                found.faults.append(str(read))
+            else:
+                raise read
+        return found
+
+
+def in_order(part: Part) -> Iterator[Structure | BadRecordError]:
+    """The records of a part, bad ones as their errors."""
+    if part.records == range(len(part.source)):
+        yield from part.source.stream()  # faster in some formats
+        return
+    for record in part.records:
+        try:
+            yield part.source[record]
+        except BadRecordError as error:
+            yield error
+
+
+def parse_slice(specification: str) -> tuple[str, slice | Path]:
+    """`file@start:stop` as file and slice, `file@index.npy` as file and file of record numbers.
+
+    Raises:
+        MlipError: for anything else behind the @.
+    """
+    name, at, window = specification.rpartition("@")
+    if not at:
+        return specification, slice(None)
+    if window.endswith(".npy"):
+        return name, Path(window).expanduser()
+    match = re.fullmatch(r"(-?\d*):(-?\d*)", window)
+    if match is None:
+        raise MlipError(
+            f"{specification}: expected file.xyz@start:stop with whole numbers, or "
+            "file.xyz@index.npy with a file of record numbers."
+        )
+    return name, slice(*(int(end) if end else None for end in match.groups()))
+
+
+def _read_index(path: Path, name: str, count: int) -> Marked:
+    """The records whose numbers a file holds, as `mlip data split` writes it."""
+    try:
+        numbers = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise MlipError(f"{path} cannot be read as a file of record numbers ({error}).") from None
+    if numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer) or not len(numbers):
+        raise MlipError(
+            f"{path} holds {numbers.dtype} numbers of shape {numbers.shape}; expected record "
+            "numbers, one row of integers."
+        )
+    if numbers.min() < 0 or numbers.max() >= count or (np.diff(numbers) <= 0).any():
+        raise MlipError(
+            f"{path} does not belong to {name}: expected ascending record numbers from 0 to "
+            f"{count - 1}, found {numbers.min()} to {numbers.max()}."
+        )
+    return chosen(count, numbers)

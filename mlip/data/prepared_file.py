@@ -1,0 +1,254 @@
+"""`PreparedFile`: writes prepared data, piece by piece, so that nothing written is ever lost.
+
+It grows under the name `NAME.partial` and is renamed when it is complete. Every piece is one
+transaction of LMDB: after whatever interruption the file holds all pieces before it, and says how
+far the source has been read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lmdb
+import numpy as np
+
+from mlip.data.file_lock import lock_file
+from mlip.data.sources.lmdb_file import LmdbFile
+from mlip.data.sources.prepared import (
+    ABOUT,
+    PROGRESS,
+    RECORD,
+    atoms_key,
+    read_json,
+    record_key,
+)
+from mlip.data.tally import Tally
+from mlip.errors import MlipError
+
+NAMED = 20  # faults of which the text is kept
+ROOM = 1 << 24  # bytes that a transaction may need beyond twice its records
+
+
+class Piece(NamedTuple):
+    """Some consecutive records of the source.
+
+    Attributes:
+        records: the usable ones, encoded.
+        atoms: their sizes.
+        read: how many records of the source these are.
+        faults: why others were left out, one sentence each.
+        tally: sums over the usable ones.
+    """
+
+    records: Sequence[bytes]
+    atoms: Sequence[int]
+    read: int
+    faults: Sequence[str]
+    tally: Tally
+
+
+@dataclass
+class Progress:
+    """How far a file of prepared data is.
+
+    Attributes:
+        complete: nothing is left to do.
+        read: records of the source that have been read.
+        records: records written.
+        left_out: records that could not be used.
+        faults: why, for the first of them.
+        tally: sums over the records written.
+    """
+
+    complete: bool = False
+    read: int = 0
+    records: int = 0
+    left_out: int = 0
+    faults: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    def after(self, piece: Piece) -> Progress:
+        """The progress when a piece has been added."""
+        tally = Tally()
+        for part in (self.tally, piece.tally):
+            tally.merge(part)
+        return Progress(
+            read=self.read + piece.read,
+            records=self.records + len(piece.records),
+            left_out=self.left_out + len(piece.faults),
+            faults=[*self.faults, *piece.faults][:NAMED],
+            tally=tally,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {**vars(self), "tally": self.tally.to_json()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Progress:
+        """The reverse of `to_json`."""
+        return cls(**{**content, "tally": Tally.from_json(content["tally"])})
+
+
+class PreparedFile:
+    """A file of prepared data that is being written; see `writing`.
+
+    Attributes:
+        progress: how far it is.
+    """
+
+    def __init__(self, environment: lmdb.Environment, path: Path, progress: Progress) -> None:
+        self._environment, self._path = environment, path
+        self.progress = progress
+
+    def add(self, piece: Piece) -> None:
+        """Write a piece, all of it or nothing.
+
+        Raises:
+            MlipError: if it cannot be written; the pieces before it are kept.
+        """
+        progress = self.progress.after(piece)
+        entries = [
+            (record_key(self.progress.records + number), record)
+            for number, record in enumerate(piece.records)
+        ]
+        if piece.records:
+            sizes = np.asarray(piece.atoms, "<i4").tobytes()
+            entries.append((atoms_key(self.progress.records), sizes))
+        self._write(entries, progress)
+
+    def finish(self) -> None:
+        """Mark the file as complete.
+
+        Raises:
+            MlipError: as above.
+        """
+        self._write([], Progress(**{**vars(self.progress), "complete": True}))
+
+    def _write(self, entries: list[tuple[bytes, bytes]], progress: Progress) -> None:
+        try:
+            self._make_room(sum(len(value) for _, value in entries))
+            with self._environment.begin(write=True) as transaction:
+                for key, value in entries:
+                    transaction.put(key, value, append=key.startswith(RECORD))
+                transaction.put(PROGRESS, json.dumps(progress.to_json()).encode())
+        except (lmdb.Error, OSError) as error:
+            raise MlipError(
+                f"{self._path} cannot be written ({error}), perhaps because the disk is full; make "
+                f"room and start the same command again: the first {self.progress.read} records "
+                "are safe and are not read again."
+            ) from error
+        self.progress = progress
+
+    def _make_room(self, size: int) -> None:
+        information = self._environment.info()
+        used = information["last_pgno"] * self._environment.stat()["psize"]
+        needed = used + 2 * size + ROOM
+        if needed > information["map_size"]:
+            self._environment.set_mapsize(2 * needed)
+
+
+def partial_name(output: Path) -> Path:
+    """What a file is called until it is complete."""
+    return output.with_name(output.name + ".partial")
+
+
+@contextmanager
+def writing(output: Path, about: dict[str, Any]) -> Iterator[PreparedFile]:
+    """Begin a file of prepared data, or go on with it; it gets its name when it is complete.
+
+    Args:
+        output: its name.
+        about: what it is made of, plain values; must be the same when it is gone on with.
+
+    Raises:
+        MlipError: if another process is at work on it, it is made of something else, or it cannot
+            be written.
+    """
+    partial = partial_name(output)
+    with _locked(partial, output):
+        try:
+            environment = lmdb.open(
+                str(partial), subdir=False, lock=False, map_size=partial.stat().st_size + ROOM
+            )
+        except lmdb.Error as error:
+            raise MlipError(f"{partial} cannot be opened ({error}); remove it.") from None
+        try:
+            file = PreparedFile(environment, partial, _begin(environment, partial, about))
+            yield file
+        finally:
+            environment.close()
+        if file.progress.complete:
+            os.replace(partial, output)
+
+
+def read_progress(path: Path, about: dict[str, Any]) -> Progress:
+    """The progress of a complete file.
+
+    Raises:
+        MlipError: if it is made of something else than `about` says.
+    """
+    file = LmdbFile(path)
+    require_same(path, read_json(file, ABOUT), about)
+    return Progress.from_json(read_json(file, PROGRESS))
+
+
+def require_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse a file that is made of something else.
+
+    Raises:
+        MlipError: naming the first difference.
+    """
+    before, now = _flat(found), _flat(wanted)
+    for key in {**now, **before}:
+        if before.get(key) != now.get(key):
+            raise MlipError(
+                f"{path} was begun with {key}={before.get(key)}, now {key}={now.get(key)}: the "
+                "source or its settings have changed; remove the file, or choose another output."
+            )
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
+
+
+def _begin(environment: lmdb.Environment, partial: Path, about: dict[str, Any]) -> Progress:
+    """The progress so far."""
+    with environment.begin(write=True) as transaction:
+        found = transaction.get(ABOUT)
+        if found is None:
+            transaction.put(ABOUT, json.dumps(about).encode())
+            transaction.put(PROGRESS, json.dumps(Progress().to_json()).encode())
+            return Progress()
+        require_same(partial, json.loads(found), about)
+        return Progress.from_json(json.loads(transaction.get(PROGRESS) or b"{}"))
+
+
+@contextmanager
+def _locked(partial: Path, output: Path) -> Iterator[None]:
+    """Keep other processes from writing the file."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        file = partial.open("ab")
+    except OSError as error:
+        raise MlipError(
+            f"{partial} cannot be written ({error.strerror or error}); choose another output."
+        ) from error
+    busy = f"another process is preparing {output}: wait for its end, or choose another output."
+    with file:
+        lock_file(file, busy)
+        # It may have been renamed, complete, between being opened and being locked.
+        if not partial.exists() or not os.path.samestat(os.fstat(file.fileno()), partial.stat()):
+            raise MlipError(f"another process has just prepared {output}.")
+        yield
