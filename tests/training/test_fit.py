@@ -197,7 +197,7 @@ def test_minutes_limit_the_whole_run_and_the_rate_ends_with_it(tmp_path):
 
 def test_minutes_that_do_not_suffice_for_a_step_are_an_error(tmp_path):
     with pytest.raises(MlipError, match="over before the first training step"):
-        train(tmp_path, max_minutes=1e-4)
+        train(tmp_path, max_minutes=1e-7)
 
 
 def test_validation_every_so_many_steps(tmp_path):
