@@ -17,7 +17,7 @@ import lmdb
 from mlip.data.sources.source import require_file
 from mlip.errors import MlipError
 
-RENEWAL = 1000  # values read between two renewals of the mappings of a process
+RENEWAL = 100  # values read between two renewals of the mappings of a process
 
 
 @dataclass
