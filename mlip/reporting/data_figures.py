@@ -10,7 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mlip.reporting.style import hide_unused, legend, new_figure, save_figure, series_styles
+from mlip.reporting.style import (
+    hide_unused,
+    legend,
+    new_element_figure,
+    new_figure,
+    save_figure,
+    series_styles,
+)
 
 BINS = 50
 
@@ -51,20 +58,9 @@ def plot_elements(path: Path, subsets: Mapping[str, Mapping[str, float]]) -> Pat
         path: PNG to write.
         subsets: name to {element symbol: share of the structures, %}.
     """
-    elements = list(dict.fromkeys(symbol for shares in subsets.values() for symbol in shares))
-    figure, (ax,) = new_figure(3.2)
-    offsets = np.linspace(-0.18, 0.18, len(subsets)) if len(subsets) > 1 else np.zeros(1)
-    for (name, shares), offset, (colour, marker, _) in zip(
-        subsets.items(), offsets, series_styles(len(subsets)), strict=True
-    ):
-        x = [elements.index(symbol) + offset for symbol in shares]
-        ax.plot(x, list(shares.values()), marker, color=colour, markersize=7, label=name)
-    ax.set_xticks(range(len(elements)), elements, fontsize=10 if len(elements) < 40 else 6)
-    ax.set_xlim(-0.6, len(elements) - 0.4)
+    figure, ax = new_element_figure(subsets)
     ax.set_yscale("log")
-    ax.grid(False, axis="x")
     ax.set_ylabel("structures with the element / %")
-    legend(ax, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return save_figure(figure, path)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from mlip.data.inspection import Inspected, Inspection
 from mlip.data.structure import Structure
-from mlip.errors import MlipError
 from mlip.reporting import html
 from mlip.reporting.data_figures import plot_distributions, plot_elements, plot_stress
 from mlip.reporting.tables import NOT_KNOWN, format_number
@@ -87,13 +86,7 @@ def write_data_report(folder: Path, title: str, inspection: Inspection) -> Path:
     ]
     page = html.page(title, reading_note(inspection), sections)
     target = folder / "inspection.html"
-    try:
-        target.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise MlipError(
-            f"Cannot write {target}: {error.strerror}; make the folder writable or free space."
-        ) from error
-    return target
+    return html.write(target, page)
 
 
 def _findings(fatal: list[str], warnings: list[str], facts: list[str]) -> list[str]:

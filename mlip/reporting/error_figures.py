@@ -16,6 +16,7 @@ from mlip.reporting.style import (
     PALETTE,
     annotate,
     legend,
+    new_element_figure,
     new_figure,
     save_figure,
     series_styles,
@@ -112,20 +113,9 @@ def plot_errors_by_element(path: Path, subsets: Mapping[str, Mapping[str, float]
         path: PNG to write.
         subsets: name to {element symbol: force RMSE, meV/Å}.
     """
-    elements = list(dict.fromkeys(symbol for errors in subsets.values() for symbol in errors))
-    figure, (ax,) = new_figure(3.2)
-    offsets = np.linspace(-0.18, 0.18, len(subsets)) if len(subsets) > 1 else np.zeros(1)
-    for (name, errors), offset, (colour, marker, _) in zip(
-        subsets.items(), offsets, series_styles(len(subsets)), strict=True
-    ):
-        x = [elements.index(symbol) + offset for symbol in errors]
-        ax.plot(x, list(errors.values()), marker, color=colour, markersize=7, label=name)
-    ax.set_xticks(range(len(elements)), elements, fontsize=10 if len(elements) < 40 else 6)
-    ax.set_xlim(-0.6, len(elements) - 0.4)
+    figure, ax = new_element_figure(subsets)
     ax.set_ylim(bottom=0)
-    ax.grid(False, axis="x")
     ax.set_ylabel("force RMSE (meV/Å)")
-    legend(ax, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return save_figure(figure, path)
 
 

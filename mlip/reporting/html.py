@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from mlip.errors import MlipError
+
 
 def paragraph(text: str, kind: str = "") -> str:
     """A paragraph, of CSS class `kind` (`note`, `missing`, `warning`)."""
@@ -101,6 +103,21 @@ def page(title: str, subtitle: str, sections: Sequence[tuple[str, Sequence[str]]
 </body>
 </html>
 """
+
+
+def write(target: Path, document: str) -> Path:
+    """Write a document of `page`; returns its path.
+
+    Raises:
+        MlipError: when it cannot be written.
+    """
+    try:
+        target.write_text(document, encoding="utf-8")
+    except OSError as error:
+        raise MlipError(
+            f"Cannot write {target}: {error.strerror}; make the folder writable or free space."
+        ) from error
+    return target
 
 
 _CSS = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlip.errors import MlipError
 from mlip.reporting import html
 from mlip.reporting.run_folder import RunFolder, read_run_folder
 from mlip.reporting.sections_errors import (
@@ -55,13 +54,7 @@ def write_report(run_dir: Path) -> Path:
     sections = [(title, build(run, figures)) for title, build in SECTIONS.items()]
     page = html.page(f"Report: {run_dir.resolve().name}", _subtitle(run), sections)
     target = run_dir / "report.html"
-    try:
-        target.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise MlipError(
-            f"Cannot write {target}: {error.strerror}; make the folder writable or free space."
-        ) from error
-    return target
+    return html.write(target, page)
 
 
 def _subtitle(run: RunFolder) -> str:

@@ -6,9 +6,11 @@ needs a display or touches `pyplot`. matplotlib is slow to load and imported on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mlip.errors import MlipError
 
@@ -58,6 +60,27 @@ def new_figure(
     for ax in axes:
         _style(ax)
     return figure, axes
+
+
+def new_element_figure(subsets: Mapping[str, Mapping[str, float]]) -> tuple[Figure, Axes]:
+    """A number for each element, one marker a subset, with a legend beside.
+
+    Args:
+        subsets: name to {element symbol: number}.
+    """
+    elements = list(dict.fromkeys(symbol for numbers in subsets.values() for symbol in numbers))
+    figure, (ax,) = new_figure(3.2)
+    offsets = np.linspace(-0.18, 0.18, len(subsets)) if len(subsets) > 1 else np.zeros(1)
+    for (name, numbers), offset, (colour, marker, _) in zip(
+        subsets.items(), offsets, series_styles(len(subsets)), strict=True
+    ):
+        x = [elements.index(symbol) + offset for symbol in numbers]
+        ax.plot(x, list(numbers.values()), marker, color=colour, markersize=7, label=name)
+    ax.set_xticks(range(len(elements)), elements, fontsize=10 if len(elements) < 40 else 6)
+    ax.set_xlim(-0.6, len(elements) - 0.4)
+    ax.grid(False, axis="x")
+    legend(ax, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure, ax
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
