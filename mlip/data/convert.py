@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlip.data.files import in_order
 from mlip.data.frames import Part
-from mlip.data.sources.source import BadRecordError, trajectory_of
+from mlip.data.sources.source import BadRecordError, left_out, trajectory_of
 from mlip.data.writers import written
 from mlip.errors import MlipError
 
@@ -56,10 +56,7 @@ def convert(
             zip(part.records, in_order(part), strict=True), start=1
         ):
             if isinstance(record, BadRecordError):
-                if not skip_bad:
-                    hint = " To leave such records out and count them, set on_bad_record=skip."
-                    raise BadRecordError(record.name, record.fault + hint) from record
-                result.faults.append(str(record))
+                result.faults.append(left_out(record, skip_bad=skip_bad))
             else:
                 writer.add(record, trajectory_of(part.source, number))
                 result.records += 1

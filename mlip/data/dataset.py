@@ -12,19 +12,16 @@ from mlip.data.dataset_settings import STREAM_ABOVE, DatasetSettings
 from mlip.data.e0 import E0Table, make_e0
 from mlip.data.files import Files
 from mlip.data.frames import Frames, Part
-from mlip.data.records import beginning
 from mlip.data.sources.concatenation import require_one_reference
 from mlip.data.sources.labels import LabelKeys
 from mlip.data.sources.registry import SourceSettings
-from mlip.data.sources.source import Source
+from mlip.data.sources.source import Source, quoted
 from mlip.data.splits import composition, split, without_duplicates
 from mlip.data.stream_split import split_parts
 from mlip.data.structure import Structure, is_isolated_atom
 from mlip.errors import MlipError
 
 SAMPLE = 4096  # frames of a stream that stand for all of them before training
-ISOLATED_SEARCH = 200  # first frames of a stream among which isolated atoms are looked for
-NAMED = 3  # faults quoted in one note
 
 Subset = list[Structure] | Frames
 
@@ -286,9 +283,7 @@ class _Loader:
         """Isolated atoms at the beginning of streamed training data."""
         if self._settings.e0 != "isolated" or self._settings.isolated_atoms is not None:
             return
-        for part in parts:
-            first = part._replace(records=beginning(part.records, ISOLATED_SEARCH))
-            self._isolated += filter(is_isolated_atom, self.files.read(first).structures)
+        self._isolated += self.files.first_isolated_atoms(parts)
 
     def _without_duplicates(
         self, name: str, subset: Subset, train: Subset, valid: Subset
@@ -309,9 +304,7 @@ class _Loader:
 
     def _note_faults(self, name: str, faults: Sequence[str], records: int) -> None:
         if faults:
-            quoted = "; ".join(fault.rstrip(".") for fault in faults[:NAMED])
-            more = f"; and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
             self.notes.append(
                 f"{name}: left out {len(faults)} of {records} records that cannot be used: "
-                f"{quoted}{more}"
+                f"{quoted(faults)}"
             )

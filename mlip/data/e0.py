@@ -147,13 +147,26 @@ def _from_least_squares(
     sizes = counts.sum(axis=1)
     energies = np.array([s.energy for s in labelled], float)
     solution, _, rank, _ = np.linalg.lstsq(counts / sizes[:, None], energies / sizes)
-    origin = f"least squares over {len(labelled)} training structures"
-    if rank < len(elements):
+    over = f"{len(labelled)} training structures"
+    origin = least_squares_origin(over, int(rank), len(elements))
+    return dict(zip(elements, solution.tolist(), strict=True)), origin
+
+
+def least_squares_origin(over: str, rank: int, count: int) -> str:
+    """Where a fitted table comes from, and whether the data fix all of its values.
+
+    Args:
+        over: what was fitted.
+        rank: of the linear equations.
+        count: of the values.
+    """
+    origin = f"least squares over {over}"
+    if rank < count:
         origin += (
-            f", which fix only {rank} of {len(elements)} values (too few compositions): "
+            f", which fix only {rank} of {count} values (too few compositions): "
             "not meaningful for other compositions"
         )
-    return dict(zip(elements, solution.tolist(), strict=True)), origin
+    return origin
 
 
 def _from_file(elements: Sequence[int], path: Path) -> tuple[dict[int, float], str]:

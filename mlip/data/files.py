@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from mlip.data.frames import Part
-from mlip.data.records import Marked, chosen
+from mlip.data.records import Marked, beginning, chosen
 from mlip.data.sources.labels import OPTION
 from mlip.data.sources.registry import SourceSettings, open_source
 from mlip.data.sources.source import BadRecordError, Source
-from mlip.data.structure import Structure
+from mlip.data.structure import Structure, is_isolated_atom
 from mlip.errors import MlipError
+
+ISOLATED_SEARCH = 200  # first records of a part among which isolated atoms are looked for
 
 
 class ReadPart(NamedTuple):
@@ -95,6 +97,18 @@ class Files:
                 found.faults.append(str(read))
             else:
                 raise read
+        return found
+
+    def first_isolated_atoms(self, parts: Iterable[Part]) -> list[Structure]:
+        """The isolated atoms at the beginning of some parts, where files of them have theirs.
+
+        Raises:
+            MlipError: as for `read`.
+        """
+        found: list[Structure] = []
+        for part in parts:
+            first = part._replace(records=beginning(part.records, ISOLATED_SEARCH))
+            found += filter(is_isolated_atom, self.read(first).structures)
         return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlip.data.records import Records, take
 from mlip.data.shuffle import shuffled
-from mlip.data.sources.source import BadRecordError, Source
+from mlip.data.sources.source import BadRecordError, Source, left_out
 from mlip.data.structure import Structure, is_isolated_atom
 
 SAMPLE_KEY = 0x5A4D  # names the order that samples are the beginning of
@@ -115,10 +115,7 @@ class Frames(Sequence[Structure]):
         Raises:
             BadRecordError: if it may not be left out.
         """
-        if self.skip_bad:
-            return str(error)
-        hint = " To leave such records out and count them, set dataset.on_bad_record=skip."
-        raise BadRecordError(error.name, error.fault + hint) from error
+        return left_out(error, skip_bad=self.skip_bad, option="dataset.on_bad_record")
 
     def sample(self, count: int) -> Read:
         """Frames drawn at random, always the same ones, none twice; all if there are no more."""

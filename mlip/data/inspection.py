@@ -14,15 +14,12 @@ from mlip.data.e0 import E0Table, make_e0
 from mlip.data.files import Files
 from mlip.data.frames import Frames, Part
 from mlip.data.preflight import PreflightSettings
-from mlip.data.records import beginning
 from mlip.data.sources.registry import SourceSettings
-from mlip.data.sources.source import BadRecordError
-from mlip.data.structure import Structure, is_isolated_atom
+from mlip.data.sources.source import BadRecordError, quoted
+from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
-ISOLATED_SEARCH = 200  # first records of a file among which isolated atoms are looked for
 PAIRS = 200  # records that are read together with their successors, at most
-NAMED = 3  # faults quoted in one warning
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +85,8 @@ def inspect_subsets(
     found = {name: _read(name, parts, sample) for name, parts in subsets.items()}
     structures = {name: subset.structures for name, subset in found.items()}
     first = next(iter(structures.values()))
-    isolated = [*isolated, *_isolated_atoms(next(iter(subsets.values())))]
+    files = Files(Path(), SourceSettings(), skip_bad=True)
+    isolated = [*isolated, *files.first_isolated_atoms(next(iter(subsets.values())))]
     table, problem = _e0(e0, first, isolated)
     elements = sorted({int(number) for s in first for number in s.numbers})
     findings = examine(
@@ -134,15 +132,6 @@ def _pairs(frames: Frames, positions: np.ndarray) -> list[tuple[Structure, Struc
     return pairs
 
 
-def _isolated_atoms(parts: Sequence[Part]) -> list[Structure]:
-    files = Files(Path(), SourceSettings(), skip_bad=True)
-    found: list[Structure] = []
-    for part in parts:
-        first = part._replace(records=beginning(part.records, ISOLATED_SEARCH))
-        found += filter(is_isolated_atom, files.read(first).structures)
-    return found
-
-
 def _e0(
     choice: str | Mapping[str, float] | None,
     structures: Sequence[Structure],
@@ -160,9 +149,8 @@ def _e0(
 
 def _note_faults(findings: Findings, name: str, subset: Inspected) -> None:
     if subset.faults:
-        quoted = "; ".join(fault.rstrip(".") for fault in subset.faults[:NAMED])
-        more = f"; and {len(subset.faults) - NAMED} more" if len(subset.faults) > NAMED else ""
         looked_at = len(subset.structures) + len(subset.faults)
         findings.warnings.append(
-            f"{name}: {len(subset.faults)} of {looked_at} records cannot be used: {quoted}{more}"
+            f"{name}: {len(subset.faults)} of {looked_at} records cannot be used: "
+            f"{quoted(subset.faults)}"
         )

@@ -21,7 +21,7 @@ from mlip.data.records import take
 from mlip.data.sources.concatenation import Concatenation
 from mlip.data.sources.prepared import FORMAT, encode
 from mlip.data.sources.registry import SourceSettings
-from mlip.data.sources.source import BadRecordError, Source, decoding, trajectory_of
+from mlip.data.sources.source import BadRecordError, Source, decoding, left_out, trajectory_of
 from mlip.data.structure import Structure
 from mlip.data.tally import Tally
 from mlip.data.worker_pool import in_turn
@@ -100,16 +100,10 @@ class ReadTask:
                 encoded.append(encode(record, trajectory_of(self.part.source, index)))
                 structures.append(record)
             except BadRecordError as error:
-                faults.append(self._fault(error))
+                faults.append(left_out(error, skip_bad=self.skip_bad))
         tally.add(structures)
         atoms = [len(structure) for structure in structures]
         return Piece(encoded, atoms, len(encoded) + len(faults), faults, tally)
-
-    def _fault(self, error: BadRecordError) -> str:
-        if self.skip_bad:
-            return str(error)
-        hint = " To leave such records out and count them, set on_bad_record=skip."
-        raise BadRecordError(error.name, error.fault + hint) from error
 
     def _records(self, span: Span) -> Iterator[tuple[int, Structure | BadRecordError]]:
         """Numbers and structures of the records of a span."""

@@ -19,7 +19,7 @@ import lmdb
 import numpy as np
 
 from mlip.data.file_lock import lock_file
-from mlip.data.sources.lmdb_file import LmdbFile
+from mlip.data.sources.lmdb_file import LmdbFile, make_room
 from mlip.data.sources.prepared import (
     ABOUT,
     PROGRESS,
@@ -30,6 +30,7 @@ from mlip.data.sources.prepared import (
 )
 from mlip.data.tally import Tally
 from mlip.errors import MlipError
+from mlip.settings import flatten
 
 NAMED = 20  # faults of which the text is kept
 ROOM = 1 << 24  # bytes that a transaction may need beyond twice its records
@@ -133,7 +134,7 @@ class PreparedFile:
 
     def _write(self, entries: list[tuple[bytes, bytes]], progress: Progress) -> None:
         try:
-            self._make_room(sum(len(value) for _, value in entries))
+            make_room(self._environment, 2 * sum(len(value) for _, value in entries) + ROOM)
             with self._environment.begin(write=True) as transaction:
                 for key, value in entries:
                     transaction.put(key, value, append=key.startswith(RECORD))
@@ -145,13 +146,6 @@ class PreparedFile:
                 "are safe and are not read again."
             ) from error
         self.progress = progress
-
-    def _make_room(self, size: int) -> None:
-        information = self._environment.info()
-        used = information["last_pgno"] * self._environment.stat()["psize"]
-        needed = used + 2 * size + ROOM
-        if needed > information["map_size"]:
-            self._environment.set_mapsize(2 * needed)
 
 
 def partial_name(output: Path) -> Path:
@@ -205,22 +199,13 @@ def require_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> N
     Raises:
         MlipError: naming the first difference.
     """
-    before, now = _flat(found), _flat(wanted)
+    before, now = flatten(found), flatten(wanted)
     for key in {**now, **before}:
         if before.get(key) != now.get(key):
             raise MlipError(
                 f"{path} was begun with {key}={before.get(key)}, now {key}={now.get(key)}: the "
                 "source or its settings have changed; remove the file, or choose another output."
             )
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat
 
 
 def _begin(environment: lmdb.Environment, partial: Path, about: dict[str, Any]) -> Progress:

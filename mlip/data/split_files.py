@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ from mlip.data.dataset_settings import SplitUnit
 from mlip.data.files import in_order
 from mlip.data.frames import Part
 from mlip.data.records import take
-from mlip.data.sources.source import BadRecordError
-from mlip.data.splits import composition, structure_key
+from mlip.data.sources.source import BadRecordError, left_out
+from mlip.data.splits import composition, hash64, structure_key
 from mlip.data.structure import Structure, is_isolated_atom
 from mlip.errors import MlipError
 
@@ -75,14 +74,11 @@ def split_records(
     records = zip(part.records, in_order(part), strict=True)
     for place, (number, record) in enumerate(records):
         if isinstance(record, BadRecordError):
-            if not skip_bad:
-                hint = " To leave such records out and count them, set on_bad_record=skip."
-                raise BadRecordError(record.name, record.fault + hint) from record
-            faults.append(str(record))
+            faults.append(left_out(record, skip_bad=skip_bad))
         else:
             usable[place], isolated[place] = True, is_isolated_atom(record)
-            keys[place] = _hash(structure_key(record))
-            groups[place] = _hash(f"{seed}:".encode() + _group(part, number, record, by))
+            keys[place] = hash64(structure_key(record))
+            groups[place] = hash64(f"{seed}:".encode() + _group(part, number, record, by))
         report(place + 1)
     dealt = usable & ~isolated
     _, group, sizes = np.unique(groups[dealt], return_inverse=True, return_counts=True)
@@ -132,10 +128,6 @@ def _require_fractions(fractions: Mapping[str, float]) -> None:
             f"fractions={dict(fractions)}: expected positive shares that are 1 in all, such as "
             "{train: 0.8, valid: 0.1, test: 0.1}."
         )
-
-
-def _hash(content: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
 def _group(part: Part, number: int, record: Structure, by: SplitUnit) -> bytes:

@@ -82,8 +82,12 @@ def is_held_out(group: str, fraction: float, seed: int) -> bool:
         fraction: of all groups that are held out.
         seed: of the draw.
     """
-    digest = hashlib.blake2b(f"{seed}:{group}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < fraction * 2**64
+    return hash64(f"{seed}:{group}".encode()) < fraction * 2**64
+
+
+def hash64(content: bytes) -> int:
+    """A number below 2^64 that is the same everywhere and always."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
 def composition(numbers: np.ndarray) -> str:

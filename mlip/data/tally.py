@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlip.data.e0 import E0Table
+from mlip.data.e0 import E0Table, least_squares_origin
 from mlip.data.neighbors import neighbor_list
 from mlip.data.structure import Structure, is_isolated_atom
 
@@ -138,12 +138,7 @@ class Tally:
         total, squares = self.energy_sums
         mean = float(total - self.fractions[present] @ solution) / self.energies
         residual = squares - 2 * solution @ self.right[present] + solution @ normal @ solution
-        origin = f"least squares over {self.energies} structures"
-        if rank < len(present):
-            origin += (
-                f", which fix only {rank} of {len(present)} values (too few compositions): "
-                "not meaningful for other compositions"
-            )
+        origin = least_squares_origin(f"{self.energies} structures", int(rank), len(present))
         variance = max(residual / self.energies - mean**2, 0.0)
         values = dict(zip(present.tolist(), solution.tolist(), strict=True))
         return E0Table(values, origin, mean, float(np.sqrt(variance)))

@@ -20,6 +20,7 @@ import lmdb
 import numpy as np
 
 from mlip.data.sources.ase_lmdb import NEXT_ID
+from mlip.data.sources.lmdb_file import make_room
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
@@ -107,19 +108,13 @@ class AseLmdbWriter(Writer):
         self._environment.close()
 
     def _flush(self) -> None:
-        self._make_room()
+        make_room(self._environment, 4 * sum(map(len, self._waiting)) + ROOM // 2)
         with self._environment.begin(write=True) as transaction:
             for row in self._waiting:
                 self._written += 1
                 transaction.put(b"%d" % self._written, row)
             transaction.put(NEXT_ID, zlib.compress(b"%d" % (self._written + 1)))
         self._waiting.clear()
-
-    def _make_room(self) -> None:
-        used = self._environment.info()["last_pgno"] * self._environment.stat()["psize"]
-        needed = used + 4 * sum(map(len, self._waiting)) + ROOM // 2
-        if needed > self._environment.info()["map_size"]:
-            self._environment.set_mapsize(2 * needed)
 
 
 class AseDatabaseWriter(Writer):

@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mlip.errors import MlipError
+from mlip.settings import flatten
 
 FORMAT_VERSION = 1
 
@@ -201,17 +202,6 @@ def _remove_unfinished(folder: Path) -> None:
     """
     for leftover in folder.glob("*.orbax-checkpoint-tmp*"):
         shutil.rmtree(leftover, ignore_errors=True)
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _reason(error: Exception) -> str:

@@ -132,6 +132,14 @@ def _close_unread() -> None:
             _open_files.pop(name).environment.close()
 
 
+def make_room(environment: lmdb.Environment, size: int) -> None:
+    """Enlarge the map of an LMDB that is written, unless so many bytes still fit into it."""
+    information = environment.info()
+    needed = information["last_pgno"] * environment.stat()["psize"] + size
+    if needed > information["map_size"]:
+        environment.set_mapsize(2 * needed)
+
+
 def _open(path: Path) -> lmdb.Environment:
     require_file(path)
     size = path.stat().st_size

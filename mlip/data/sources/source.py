@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,8 @@ EnergyReference = Literal["total", "referenced", "atomisation", "unstated"]
 as in adsorption energies. `atomisation`: the energies of the isolated atoms were subtracted, so
 that E0 is zero. `unstated`: the format serves for several of these and the file does not say.
 """
+
+QUOTED = 3  # faults in one message
 
 # What decoders raise on content that is not what it should be.
 DAMAGE: tuple[type[Exception], ...] = (
@@ -46,6 +48,29 @@ class BadRecordError(MlipError):
 
     def __reduce__(self) -> tuple[type[BadRecordError], tuple[str, str]]:
         return type(self), (self.name, self.fault)  # so that it crosses process borders
+
+
+def left_out(error: BadRecordError, *, skip_bad: bool, option: str = "on_bad_record") -> str:
+    """Why a record is left out.
+
+    Args:
+        error: what is wrong with it.
+        skip_bad: whether it may be left out.
+        option: the user's option for that, for the message.
+
+    Raises:
+        BadRecordError: if it may not, with how to allow it.
+    """
+    if skip_bad:
+        return str(error)
+    hint = f" To leave such records out and count them, set {option}=skip."
+    raise BadRecordError(error.name, error.fault + hint) from error
+
+
+def quoted(faults: Sequence[str]) -> str:
+    """The first of some faults, and how many more there are."""
+    more = f"; and {len(faults) - QUOTED} more" if len(faults) > QUOTED else ""
+    return "; ".join(fault.rstrip(".") for fault in faults[:QUOTED]) + more
 
 
 @contextmanager
