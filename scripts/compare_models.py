@@ -22,7 +22,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 ROOT = Path(__file__).resolve().parent.parent
 CONVOLUTION = "tensor_product@model.convolution"
@@ -53,13 +56,13 @@ DATA = {
     "3bpa": ["experiment=3bpa"],
     "pubchemqcr_mini": ["experiment=quickstart", "dataset=pubchemqcr_mini"],
 }
+START = "start.xyz"  # of the dynamics
 DYNAMICS = ["md.ensemble=nve", "md.timestep=0.5", "md.time=1"]
-START = ROOT / "datasets" / "quickstart" / "test_300K.xyz"
-TURNED = 20  # structures
+TURNED = 20  # structures, the first of the first test set
 
 
-def on_core(core: int, arguments: Sequence[str], log: Path) -> None:
-    """Run a command on one core, its output in a file; stop if it fails.
+def on_core(core: int, arguments: Sequence[str], log: Path) -> int:
+    """Run a command on one core, its output in a file; its exit code.
 
     Every folder has its own cache of compiled programs, so that all compile theirs.
     """
@@ -73,13 +76,18 @@ def on_core(core: int, arguments: Sequence[str], log: Path) -> None:
             env=os.environ | own,
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )
-    if done.returncode:
+    return done.returncode
+
+
+def must(core: int, arguments: Sequence[str], log: Path) -> None:
+    """Run a command on one core; stop if it fails."""
+    if on_core(core, arguments, log):
         raise SystemExit(f"{' '.join(arguments)} failed, see {log}")
 
 
 def train_one(name: str, folder: Path, core: int, arguments: argparse.Namespace) -> None:
     """Train, measure and run dynamics, unless that is done."""
-    if (folder / "measured.json").exists():
+    if (folder / "md" / "md.csv").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", "import sys; from mlip.cli.main import main; sys.exit(main())"]
@@ -87,26 +95,39 @@ def train_one(name: str, folder: Path, core: int, arguments: argparse.Namespace)
     limit = f"trainer.max_minutes={arguments.minutes}"
     log = folder / "log.txt"
     print(f"{name}: training on core {core}, see {log}", flush=True)
-    on_core(core, [*command, "train", *words, limit, f"run.dir={folder}"], log)
+    must(core, [*command, "train", *words, limit, f"run.dir={folder}"], log)
+    must(core, [sys.executable, __file__, "--measure", str(folder)], log)
     model = [f"model={folder / 'model.mlip'}"]
-    where = [f"structure={START}", f"run.dir={folder / 'md'}"]
-    on_core(core, [*command, "md", *model, *where, *DYNAMICS], log)
-    on_core(core, [sys.executable, __file__, "--measure", str(folder)], log)
+    where = [f"structure={folder / START}", f"run.dir={folder / 'md'}"]
+    if on_core(core, [*command, "md", *model, *where, *DYNAMICS], log):
+        print(f"{name}: the dynamics stopped, see {log}", flush=True)
+
+
+def test_structures(folder: Path) -> list[Atoms]:
+    """The first structures of the run's first test set."""
+    from omegaconf import OmegaConf
+
+    from mlip.data.dataset import load_dataset
+    from mlip.data.dataset_settings import DatasetSettings
+    from mlip.data.writers import to_atoms
+
+    settings = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml").dataset)
+    first = next(iter(load_dataset(DatasetSettings(**settings)).tests.values()))
+    return [to_atoms(first[index]) for index in range(TURNED)]
 
 
 def measure(folder: Path) -> None:
-    """What is not in the run's own files: symmetry of the forces, and the drift."""
+    """What is not in the run's own files: how well the forces turn; where dynamics starts."""
     import ase.io
     import numpy as np
     from scipy.spatial.transform import Rotation
 
     import mlip
     from mlip import runtime
-    from mlip.simulation.md_log import fit_drift, read_log
 
     runtime.prepare()
     potential = mlip.load(folder / "model.mlip")
-    plain = ase.io.read(START, index=f":{TURNED}")
+    plain = test_structures(folder)
     rotations = Rotation.random(TURNED, rng=0).as_matrix()
     largest = {}
     for name, sign in (("rotation_error", 1.0), ("inversion_error", -1.0)):
@@ -118,11 +139,23 @@ def measure(folder: Path) -> None:
         )
         pairs = zip(forces, other, rotations, strict=True)
         errors = [np.abs(sign * f @ r.T - g).max() for f, g, r in pairs]
-        largest[name] = float(max(errors) / np.sqrt(np.mean(np.square(forces))))
+        largest[name] = float(max(errors) / np.sqrt(np.mean(np.square(np.concatenate(forces)))))
+    plain[0].calc = None
+    ase.io.write(folder / START, plain[0])
+    (folder / "measured.json").write_text(json.dumps(largest, indent=1) + "\n")
+
+
+def drift_of(folder: Path) -> str:
+    """Drift of the energy in the dynamics, meV/atom/ps, and when it stopped if it did."""
+    import ase.io
+
+    from mlip.simulation.md_log import fit_drift, read_log
+
     log = read_log(folder / "md" / "md.csv")
-    drift = fit_drift(log["time_ps"], 1000.0 * log["total_ev"] / len(plain[0]))
-    found = {**largest, "drift": drift.slope, "fluctuation": drift.fluctuation}
-    (folder / "measured.json").write_text(json.dumps(found, indent=1) + "\n")
+    atoms = len(ase.io.read(folder / START))
+    drift = fit_drift(log["time_ps"], 1000.0 * log["total_ev"] / atoms)
+    last = log["time_ps"][-1]
+    return f"{drift.slope:+.3f}" + ("" if last > 0.999 else f" (stopped after {last:.2f} ps)")
 
 
 def row(name: str, folder: Path) -> tuple[list[str], list[str]]:
@@ -148,7 +181,7 @@ def row(name: str, folder: Path) -> tuple[list[str], list[str]]:
     cells |= {
         "rotation": f"{measured['rotation_error']:.0e}",
         "inversion": f"{measured['inversion_error']:.0e}",
-        "drift": f"{measured['drift']:+.3f}",
+        "drift": drift_of(folder),
     }
     return list(cells), list(cells.values())
 
@@ -156,7 +189,7 @@ def row(name: str, folder: Path) -> tuple[list[str], list[str]]:
 def table(names: Sequence[str], folder: Path) -> str:
     """All models that are there, as Markdown."""
     rows = [
-        row(name, folder / name) for name in names if (folder / name / "measured.json").exists()
+        row(name, folder / name) for name in names if (folder / name / "md" / "md.csv").exists()
     ]
     if not rows:
         return ""
