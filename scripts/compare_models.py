@@ -30,25 +30,22 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 CONVOLUTION = "tensor_product@model.convolution"
 PRODUCT = "tensor_product@model.product"
+MACE = ["model=mace", "model.channels=32"]
+TDN = ["model=tdn", "model.channels=64", "optimizer.lr=0.003"]
+SMALL_ESCN = ["model.lmax=2", "model.channels=32", "model.message_channels=16"]
 MODELS = {
-    "mace": ("MACE", ["model=mace", "model.channels=32"]),
+    "mace": ("MACE", MACE),
     "mace_gaunt": (
         "MACE, Gaunt on a grid",
-        ["model=mace", "model.channels=32", f"{CONVOLUTION}=gaunt_grid", f"{PRODUCT}=gaunt_grid"],
+        [*MACE, f"{CONVOLUTION}=gaunt_grid", f"{PRODUCT}=gaunt_grid"],
     ),
-    "mace_path_shared": (
-        "MACE, path-shared",
-        ["model=mace", "model.channels=32", f"{CONVOLUTION}=path_shared"],
-    ),
-    "mace_so2": ("MACE, SO(2)", ["model=mace", "model.channels=32", f"{CONVOLUTION}=so2"]),
-    "mace_cp": ("MACE, CP exact", ["model=mace", "model.channels=32", f"{CONVOLUTION}=cp"]),
-    "tdn_paper_rank": (
-        "TDN, CP at the published rank",
-        ["model=tdn", "model.channels=64", f"{CONVOLUTION}=cp_paper"],
-    ),
-    "tdn_cp": ("TDN, CP exact", ["model=tdn", "model.channels=64", f"{CONVOLUTION}=cp"]),
-    "tdn": ("TDN, fused exact", ["model=tdn", "model.channels=64", f"{CONVOLUTION}=path_shared"]),
-    "escn": ("eSCN", ["model=escn", "model.channels=64"]),
+    "mace_path_shared": ("MACE, path-shared", [*MACE, f"{CONVOLUTION}=path_shared"]),
+    "mace_so2": ("MACE, SO(2)", [*MACE, f"{CONVOLUTION}=so2"]),
+    "mace_cp": ("MACE, CP exact", [*MACE, f"{CONVOLUTION}=cp"]),
+    "tdn_paper_rank": ("TDN, CP at the published rank", [*TDN, f"{CONVOLUTION}=cp_paper"]),
+    "tdn_cp": ("TDN, CP exact", [*TDN, f"{CONVOLUTION}=cp"]),
+    "tdn": ("TDN, fused exact", [*TDN, f"{CONVOLUTION}=path_shared"]),
+    "escn": ("eSCN", ["model=escn", *SMALL_ESCN, "optimizer.lr=0.003"]),
     "nequip": ("NequIP", ["model=nequip", "model.channels=32"]),
 }
 DATA = {
