@@ -45,7 +45,7 @@ MODELS = {
     "tdn_paper_rank": ("TDN, CP at the published rank", [*TDN, f"{CONVOLUTION}=cp_paper"]),
     "tdn_cp": ("TDN, CP exact", [*TDN, f"{CONVOLUTION}=cp"]),
     "tdn": ("TDN, fused exact", [*TDN, f"{CONVOLUTION}=path_shared"]),
-    "escn": ("eSCN", ["model=escn", *SMALL_ESCN, "optimizer.lr=0.003"]),
+    "escn": ("eSCN", ["model=escn", *SMALL_ESCN]),
     "nequip": ("NequIP", ["model=nequip", "model.channels=32"]),
 }
 DATA = {
