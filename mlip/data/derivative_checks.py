@@ -8,15 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 from ase import units
 
-from mlip.data.checks import Findings
+from mlip.data.findings import Findings
+from mlip.data.pair_fit import energy_scale
 from mlip.data.splits import composition
 from mlip.data.structure import Structure
+from mlip.errors import MlipError
 
 LONGEST_STEP = 0.2  # Å; beyond it the trapezoidal rule says nothing
 SHORTEST_STEP = 1e-3  # Å; below it energies are the same to rounding
 FEWEST = 5  # pairs or volumes from which on something is said
 CLEAR = 0.8  # correlation from which on the data agree about something
 RATIO = (0.8, 1.25)  # of two energies that should be one, still plausible
+ROUGH_RATIO = (0.12, 8.0)  # likewise of two spreads, where one is that of a pair potential
+EXPLAINED = 0.6  # share of the squared forces that a pair potential must explain to be asked
 LARGEST_STRESS = 1.0  # eV/Å³ (160 GPa), RMS of plausible data
 FACTORS = {
     "Hartree and Hartree/Bohr beside eV and Å": units.Hartree / units.Bohr,
@@ -64,6 +68,37 @@ def check_work(findings: Findings, name: str, pairs: Sequence[tuple[Structure, S
     else:
         findings.warnings.append(
             f"{found}: energies and forces probably have different units{_factor(slope)}"
+        )
+
+
+def check_energy_scale(findings: Findings, name: str, structures: Sequence[Structure]) -> None:
+    """Judge energy differences by those that the forces imply.
+
+    Args:
+        findings: where to say so.
+        name: of the subset.
+        structures: of the subset.
+    """
+    try:
+        found = energy_scale(structures)
+    except MlipError:  # two atoms on one spot, which has been said
+        return
+    if found is None or found.explained < EXPLAINED or not found.labelled:
+        return
+    ratio = found.labelled / found.implied
+    said = (
+        f"{name}: over {found.frames} frames of the same atoms the energies spread by "
+        f"{found.labelled:.3g} eV, those that the forces imply by {found.implied:.3g} eV (of a "
+        "pair potential fitted to the forces; expected to be alike)"
+    )
+    if found.correlation < -CLEAR:
+        findings.warnings.append(f"{said}, in the opposite sense: is the sign of the forces wrong?")
+    elif ROUGH_RATIO[0] < ratio < ROUGH_RATIO[1]:
+        findings.facts.append(said)
+    else:
+        findings.warnings.append(
+            f"{said}: energies and forces probably have different units, such as eV beside "
+            "kcal/mol/Å (a factor of 23), Hartree (27) or Hartree/Bohr (51)"
         )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from ase import units
 
-from mlip.data.checks import Findings
 from mlip.data.derivative_checks import check_stresses, check_work
+from mlip.data.findings import Findings
 from mlip.data.structure import Structure
 
 STIFFNESS = 3.0  # eV/Å²
