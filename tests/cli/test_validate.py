@@ -34,6 +34,13 @@ def message(verb, overrides):
         ("model=null", ["model is not set"]),
         ("dataset.e0=foo", ["dataset.e0=foo", "'isolated'", "a mapping"]),
         ("dataset.e0={H: x}", ["dataset.e0.H=x: expected a number"]),
+        ("dataset.e0=-13.6", ["dataset.e0: found -13.6", "'dataset.e0={H: -13.6, O: -2041.8}'"]),
+        ("dataset.tests=hot.xyz", ["dataset.tests: found 'hot.xyz'", "{hot: hot.xyz}"]),
+        ("dataset.keys=E", ["dataset.keys: found 'E'", "keys.energy=REF_energy"]),
+        (
+            "dataset.e0=least_squares",
+            ["isolated_atoms=isolated_atoms.xyz would have no effect (only for e0=isolated)"],
+        ),
         ("optimizer.name=amsgard", ["optimizer.name", "amsgrad"]),
         ("resume=maybe", ["resume=maybe", "true or false"]),
         ("trainer.max_epochs=1.5", ["trainer.max_epochs=1.5", "an integer"]),
