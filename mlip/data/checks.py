@@ -179,7 +179,7 @@ def _check_energies(
         )
     if e0.origin.startswith("least"):
         findings.facts.append(
-            "E0 are fitted to the energies, so a wrong unit of energy would not show"
+            "E0 are fitted to the energies, so E − ΣE0 does not show a wrong unit of energy"
         )
     elif magnitude < WEAK and is_bonded(labelled[:SAMPLE]):
         findings.warnings.append(

@@ -33,7 +33,16 @@ class FileSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _bare_file(cls, value: Any) -> Any:
-        return {"file": value} if isinstance(value, str) else value
+        if isinstance(value, str):
+            return {"file": value}
+        known = SourceSettings.model_fields
+        how = [name for name in value if name in known] if isinstance(value, Mapping) else []
+        if how:
+            raise ValueError(
+                f"how a single file is read stands under source, as in {{file: FILE, source: "
+                f"{{{how[0]}: {value[how[0]]}}}}}"
+            )
+        return value
 
 
 class PartSettings(FileSettings):

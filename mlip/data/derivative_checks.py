@@ -83,7 +83,7 @@ def check_energy_scale(findings: Findings, name: str, structures: Sequence[Struc
         found = energy_scale(structures)
     except MlipError:  # two atoms on one spot, which has been said
         return
-    if found is None or found.explained < EXPLAINED or not found.labelled:
+    if found is None or found.explained < EXPLAINED or not found.labelled * found.implied:
         return
     ratio = found.labelled / found.implied
     said = (

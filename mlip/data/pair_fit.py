@@ -19,6 +19,7 @@ FEWEST = 10  # frames of the same atoms from which on something is said
 MOST = 40  # frames that are fitted
 LARGEST = 200  # atoms of a frame that is fitted, at most
 ELEMENTS = 8  # in it, at most; every pair of elements has coefficients of its own
+RELAXED = 0.1  # eV/Å, RMS force below which frames are minima, whose energies no force tells
 DAMPING = 1e-6  # of the fit, relative to the largest squared singular value
 
 
@@ -51,16 +52,19 @@ def energy_scale(structures: Sequence[Structure]) -> EnergyScale | None:
         structures: with energies and forces.
 
     Returns:
-        The comparison; None for too few frames of the same atoms.
+        The comparison; None for too few frames of the same atoms, relaxed frames, or atoms without
+        neighbours.
     """
     frames = _alike(structures)
-    if len(frames) < FEWEST:
+    labels = np.concatenate([np.zeros(0), *(s.forces.ravel() for s in frames)])  # type: ignore[union-attr]
+    if len(frames) < FEWEST or np.sqrt(np.mean(labels**2)) < RELAXED:
         return None
     kinds = _kinds(frames)
     designs = [_design(frame, kinds) for frame in frames]
     energies, forces = (np.concatenate(parts) for parts in zip(*designs, strict=True))
-    labels = np.concatenate([s.forces.ravel() for s in frames if s.forces is not None])
     normal = forces.T @ forces
+    if not normal.any():
+        return None  # atoms too far apart to feel each other
     damped = normal + DAMPING * np.trace(normal) * np.eye(len(normal))
     coefficients = np.linalg.solve(damped, forces.T @ labels)
     residual = labels - forces @ coefficients
@@ -71,7 +75,7 @@ def energy_scale(structures: Sequence[Structure]) -> EnergyScale | None:
     return EnergyScale(
         *spreads,
         covariance / max(spreads[0] * spreads[1], 1e-300),
-        1 - float(residual @ residual / max(labels @ labels, 1e-300)),
+        1 - float(residual @ residual / (labels @ labels)),
         len(frames),
     )
 
@@ -83,9 +87,11 @@ def _alike(structures: Sequence[Structure]) -> list[Structure]:
         fits = 1 < len(s) <= LARGEST and len(np.unique(s.numbers)) <= ELEMENTS
         if fits and s.energy is not None and s.forces is not None:
             groups[f"{composition(s.numbers)} {s.cell.round(3).tolist()}"].append(s)
-    largest = max(groups.values(), key=len, default=[])
-    places = np.unique(np.linspace(0, len(largest) - 1, MOST, dtype=int)) if largest else []
-    return [largest[place] for place in places]
+    if not groups:
+        return []
+    largest = max(groups.values(), key=len)
+    places = np.unique(np.linspace(0, len(largest) - 1, MOST, dtype=int))
+    return [largest[place] for place in places.tolist()]
 
 
 def _kinds(frames: Sequence[Structure]) -> dict[tuple[int, int], int]:

@@ -36,10 +36,14 @@ def message(verb, overrides):
         ("dataset.e0={H: x}", ["dataset.e0.H=x: expected a number"]),
         ("dataset.e0=-13.6", ["dataset.e0: found -13.6", "'dataset.e0={H: -13.6, O: -2041.8}'"]),
         ("dataset.tests=hot.xyz", ["dataset.tests: found 'hot.xyz'", "{hot: hot.xyz}"]),
+        (
+            "dataset.tests.hot={file: hot.xyz, keys: {energy: E}}",
+            ["dataset.tests.hot: how a single file is read stands under source", "source: {keys"],
+        ),
         ("dataset.keys=E", ["dataset.keys: found 'E'", "keys.energy=REF_energy"]),
         (
             "dataset.e0=least_squares",
-            ["isolated_atoms=isolated_atoms.xyz would have no effect (only for e0=isolated)"],
+            ["isolated_atoms=isolated_atoms.xyz would have no effect (only for e0=isolated); leave it out, or set it to null"],
         ),
         ("optimizer.name=amsgard", ["optimizer.name", "amsgrad"]),
         ("resume=maybe", ["resume=maybe", "true or false"]),

@@ -84,9 +84,7 @@ def test_evaluate_agrees_with_the_evaluation_after_training(trained, data_folder
     assert (tmp_path / "report.html").is_file()
 
 
-def test_evaluate_doubts_labels_of_another_level_of_theory(
-    trained, data_folder, tmp_path, capsys
-):
+def test_evaluate_doubts_labels_of_another_level_of_theory(trained, data_folder, tmp_path, capsys):
     frames = read(data_folder / "test.xyz", ":")
     for atoms in frames:
         energy = atoms.get_potential_energy() / 27.2

@@ -347,5 +347,7 @@ def test_a_test_file_has_label_keys_of_its_own(waters_file, tmp_path, make_water
     dataset = load_dataset(settings(waters_file, tests={"hot": hot}))
     assert [s.energy for s in dataset.tests["hot"]] == [f.info["dft_energy"] for f in frames]
     assert dataset.tests["hot"][0].forces is not None
-    with pytest.raises(MlipError, match=r"mean dataset\.tests\.hot\.source\.keys\.energy=dft_energy"):
+    with pytest.raises(
+        MlipError, match=r"mean dataset\.tests\.hot\.source\.keys\.energy=dft_energy"
+    ):
         load_dataset(settings(waters_file, tests={"hot": "hot.xyz"}))

@@ -27,7 +27,7 @@ def test_usual_and_poor_potentials_are_not_doubted():
     ("options", "message"),
     [
         ({"energy_error": 105.0}, "hot: energies are wrong by 105 eV/atom"),
-        ({"predicted": 0.0434}, "forces are predicted as 0.043 times the labelled ones"),
+        ({"predicted": 0.0434}, "forces are predicted as 0.04"),
         ({"predicted": -1.0}, "forces are predicted as -1 times the labelled ones"),
     ],
 )
