@@ -43,7 +43,7 @@ def message(verb, overrides):
         ("dataset.keys=E", ["dataset.keys: found 'E'", "keys.energy=REF_energy"]),
         (
             "dataset.e0=least_squares",
-            ["isolated_atoms=isolated_atoms.xyz would have no effect (only for e0=isolated); leave it out, or set it to null"],
+            ["isolated_atoms=isolated_atoms.xyz would have no effect", "set it to null"],
         ),
         ("optimizer.name=amsgard", ["optimizer.name", "amsgrad"]),
         ("resume=maybe", ["resume=maybe", "true or false"]),
