@@ -29,9 +29,10 @@ class Settings(BaseModel):
         for name in names:
             value, default = getattr(self, name), type(self).model_fields[name].default
             if value != default:
+                unset = "null" if default is None else default
                 raise ValueError(
                     f"{name}={value} would have no effect ({why}); leave it out, or set it to "
-                    f"{default}"
+                    f"{unset}"
                 )
 
 

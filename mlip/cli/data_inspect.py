@@ -50,7 +50,9 @@ def _inspect(settings: DataInspectConfig) -> Inspection:
     subsets = {"train": [files.open(p.file, settings=p.source) for p in dataset.train.values()]}
     if dataset.valid is not None:
         subsets["valid"] = [files.open(dataset.valid)]
-    subsets |= {name: [files.open(test.file)] for name, test in dataset.tests.items()}
+    subsets |= {
+        name: [files.open(test.file, settings=test.source)] for name, test in dataset.tests.items()
+    }
     excluded = [name for name, test in dataset.tests.items() if test.exclude_duplicates_of_train]
     return inspect_subsets(
         subsets,

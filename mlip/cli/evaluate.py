@@ -18,6 +18,7 @@ def run(settings: EvaluateConfig) -> None:
     from mlip import runtime
     from mlip.reporting.report import write_report
     from mlip.reporting.tables import print_error_table
+    from mlip.training.doubts import doubts
     from mlip.training.evaluate import evaluate_subsets
 
     run_dir = settings.run.dir
@@ -31,6 +32,8 @@ def run(settings: EvaluateConfig) -> None:
     evaluation.write(run_dir)
     write_report(run_dir)
     print_error_table(evaluation.summary, console())
+    for doubt in doubts(evaluation):
+        console().print(f"warning: {doubt}", style="yellow", markup=False)
     console().print(f"written to {run_dir}: evaluation.json, predictions.npz, report.html")
 
 

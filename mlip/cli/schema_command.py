@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 from mlip.cli.resolvers import label
+from mlip.data.dataset_settings import DatasetSettings
 from mlip.settings import Settings
 
 
@@ -15,6 +17,32 @@ def _files_by_name(data: Any) -> Any:
     """A file, or a list of them, as a mapping by short names."""
     files = [data] if isinstance(data, str) else data
     return {label(file): file for file in files} if isinstance(files, list) else files
+
+
+def refuse_parts_of_a_data_set(config: type[Settings], values: Any) -> Any:
+    """Refuse options of a data set beside `data`, which has none.
+
+    Args:
+        config: what has both `data` and `dataset`.
+        values: what it is made of.
+
+    Raises:
+        ValueError: naming them; a validator's kind of error.
+    """
+    if not isinstance(values, Mapping) or values.get("data") is None:
+        return values
+    dataset, known = values.get("dataset"), DatasetSettings.model_fields
+    stray = [name for name in known if name in values and name not in config.model_fields]
+    if isinstance(dataset, Mapping) and "name" not in dataset:  # of no data set that was chosen
+        stray += [f"dataset.{name}" for name in dataset]
+    if stray:
+        right = " ".join(f"dataset.{name.removeprefix('dataset.')}=…" for name in stray)
+        raise ValueError(
+            f"{', '.join(stray)} beside data=FILE: options of a data set need one; give "
+            f"dataset=extxyz dataset.train=FILE {right} instead of data (the names of the labels "
+            "in data=FILE are keys.energy=… and keys.forces=…)"
+        )
+    return values
 
 
 FilesByName = Annotated[dict[str, str] | None, BeforeValidator(_files_by_name)]

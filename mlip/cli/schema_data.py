@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlip.cli.schema_command import FilesByName, RunFolderConfig
+from mlip.cli.schema_command import FilesByName, RunFolderConfig, refuse_parts_of_a_data_set
 from mlip.data.dataset_settings import DatasetSettings, SplitUnit
 from mlip.data.sources.registry import SourceSettings
 from mlip.settings import Settings
@@ -34,10 +34,20 @@ class DataInspectConfig(RunFolderConfig, SourceSettings):
     sample: int = Field(10_000, ge=10, description="most frames that are read of each file")
     cutoff: float = Field(5.0, gt=0, description="atoms should have neighbours within it, Å")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_parts_of_a_data_set(cls, values: Any) -> Any:
+        return refuse_parts_of_a_data_set(cls, values)
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.data is None) == (self.dataset is None):
             raise ValueError("give either data=FILE or dataset=NAME, the structures to inspect")
+        if self.dataset is not None and self.for_source() != SourceSettings():
+            raise ValueError(
+                "format, keys, energy_reference and stage describe data=FILE and would have no "
+                "effect on dataset=NAME; give them as dataset.keys, dataset.format, …"
+            )
         return self
 
 

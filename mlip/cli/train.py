@@ -84,6 +84,13 @@ def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
     trainer, template = settings.trainer, settings.model
     dataset, report = load_and_check(settings.dataset, template.cutoff)
     require_labels(dataset.sample("train"), dataset.sample("valid"), trainer, settings.loss)
+    warnings = list(report.warnings)
+    if trainer.batch_size > len(dataset.train):
+        warnings.append(
+            f"trainer.batch_size={trainer.batch_size}, but there are only {len(dataset.train)} "
+            "training frames: every step takes all of them, and an epoch is a single step"
+        )
+        console().print(f"  warning: {warnings[-1]}", style="yellow", markup=False)
     base_e0: dict[int, float] = {}
     if settings.init_from is not None:
         import mlip
@@ -106,7 +113,7 @@ def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
         f"{trainer.precision}; {data.train!r}",
         markup=False,
     )
-    return data, model, report.warnings
+    return data, model, warnings
 
 
 def _shared_by_resumed_runs(settings: TrainConfig, data: Data) -> dict[str, Any]:

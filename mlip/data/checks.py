@@ -6,45 +6,23 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from mlip.data.derivative_checks import check_energy_scale
 from mlip.data.e0 import E0Table, interaction_energies
+from mlip.data.findings import Findings
 from mlip.data.neighbors import neighbor_list
 from mlip.data.splits import structure_key
 from mlip.data.structure import Structure
+from mlip.data.unit_checks import check_force_scale, is_bonded, unit_of_total_energies
 from mlip.errors import MlipError
 
 SMALL_FORCES = 0.05  # eV/Å, RMS of a frame below which its net force is rounding noise
 DOUBTFUL_NET_FORCE = 0.02  # relative, as in `PreflightSettings.max_net_force`
 UNBOUND = 1.0  # eV/atom, mean E − ΣE0 above which matter would fall apart
 WEAK = 0.5  # eV/atom, |mean E − ΣE0| below which bonded matter has doubtful units (cesium: 0.8)
-BOND = 1.25  # length of a bond relative to the sum of the covalent radii, at most
-SPREAD = 1.0  # eV/atom, spread of E − ΣE0 above which E0 or the energies are doubtful
+SPREAD = 2.0  # eV/atom, spread of E − ΣE0 above which E0 or the energies are doubtful
 OUTLIER = 30.0  # largest force component relative to the RMS
-HARTREE_TOLERANCE = 0.04  # binding energy relative to the total, at most (methane: 2 %)
 SAMPLE = 20  # structures looked at for bonds
 NAMED = 5  # frames named in one message
-
-# Total energies of atoms in Hartree (Hartree–Fock limit, rounded): all-electron codes give
-# nearly these, so energies that sum up to them have not been converted to eV.
-ATOMS_IN_HARTREE = {
-    1: -0.50, 2: -2.86, 3: -7.43, 4: -14.57, 5: -24.53, 6: -37.69, 7: -54.40, 8: -74.81,
-    9: -99.41, 10: -128.55, 11: -161.86, 12: -199.61, 13: -241.88, 14: -288.85, 15: -340.72,
-    16: -397.50, 17: -459.48, 18: -526.82,
-}  # fmt: skip
-
-
-class Findings:
-    """What was found, one sentence each.
-
-    Attributes:
-        facts: what was measured.
-        warnings: what deserves a look.
-        fatal: what makes the data useless.
-    """
-
-    def __init__(self) -> None:
-        self.facts: list[str] = []
-        self.warnings: list[str] = []
-        self.fatal: list[str] = []
 
 
 def examine(
@@ -55,6 +33,7 @@ def examine(
     cutoff: float,
     max_energy_per_atom: float,
     max_net_force: float,
+    max_bond_stiffness: float,
 ) -> Findings:
     """Check labels, energies, net forces and geometry.
 
@@ -65,6 +44,7 @@ def examine(
         cutoff: Å, within which atoms should have neighbours.
         max_energy_per_atom: as in `PreflightSettings`.
         max_net_force: likewise.
+        max_bond_stiffness: likewise.
     """
     findings = Findings()
     for name, structures in samples.items():
@@ -72,9 +52,12 @@ def examine(
         _check_elements(findings, name, structures, elements)
         _check_net_forces(findings, name, structures, max_net_force)
         _check_neighbors(findings, name, structures, cutoff)
+        check_force_scale(findings, name, structures, max_bond_stiffness)
+        check_energy_scale(findings, name, structures)
     first, structures = next(iter(samples.items()))
     _check_energies(findings, structures, e0, max_energy_per_atom)
     _check_outliers(findings, first, structures)
+    _check_states(findings, [s for structures in samples.values() for s in structures])
     return findings
 
 
@@ -174,10 +157,11 @@ def _check_energies(
     labelled = [s for s in structures if s.energy is not None]
     if not labelled:
         return
-    if _looks_like_hartree(labelled):
+    unit = unit_of_total_energies(labelled)
+    if unit is not None:
         findings.fatal.append(
-            "the training energies look like Hartree: they equal the sum of the atoms' total "
-            "energies in Hartree within 4 %; convert energies and forces to eV and eV/Å"
+            f"the training energies look like {unit}: they equal the sum of the atoms' total "
+            f"energies in {unit} within 4 %; convert energies and forces to eV and eV/Å"
         )
         return
     deviations = interaction_energies(labelled, e0.values)
@@ -195,9 +179,9 @@ def _check_energies(
         )
     if e0.origin.startswith("least"):
         findings.facts.append(
-            "E0 are fitted to the energies, so a wrong unit of energy would not show"
+            "E0 are fitted to the energies, so E − ΣE0 does not show a wrong unit of energy"
         )
-    elif magnitude < WEAK and _is_bonded(labelled):
+    elif magnitude < WEAK and is_bonded(labelled[:SAMPLE]):
         findings.warnings.append(
             f"|E − ΣE0| is on average {magnitude:.2g} eV/atom although most atoms are bonded, "
             "which takes 1 to 9 eV/atom; check that energies and forces are in eV and eV/Å "
@@ -207,34 +191,6 @@ def _check_energies(
         findings.warnings.append(
             f"E − ΣE0 spreads by {spread:.3g} eV/atom (RMS about its mean); check E0 and units"
         )
-
-
-def _is_bonded(structures: Sequence[Structure]) -> bool:
-    """Whether most atoms of some structures have a neighbour as close as a chemical bond."""
-    from ase.data import covalent_radii
-
-    bonded = total = 0
-    for structure in structures[:SAMPLE]:
-        radii = covalent_radii[structure.numbers]
-        try:
-            pairs = neighbor_list(structure, BOND * 2 * float(radii.max()))
-        except MlipError:  # two atoms on one spot, which has been said
-            continue
-        limit = BOND * (radii[pairs.receivers] + radii[pairs.senders])
-        vectors = structure.positions[pairs.senders] - structure.positions[pairs.receivers]
-        near = np.linalg.norm(vectors + pairs.shifts @ structure.cell, axis=1) < limit
-        bonded += len(np.unique(pairs.receivers[near]))
-        total += len(structure)
-    return 2 * bonded > total
-
-
-def _looks_like_hartree(structures: Sequence[Structure]) -> bool:
-    ratios = [
-        s.energy / sum(ATOMS_IN_HARTREE[int(number)] for number in s.numbers)
-        for s in structures
-        if s.energy is not None and all(int(number) in ATOMS_IN_HARTREE for number in s.numbers)
-    ]
-    return bool(ratios) and abs(float(np.median(ratios)) - 1) < HARTREE_TOLERANCE
 
 
 def _check_outliers(findings: Findings, name: str, structures: list[Structure]) -> None:
@@ -249,6 +205,27 @@ def _check_outliers(findings: Findings, name: str, structures: list[Structure]) 
     bad = [labelled[i][0] for i in np.flatnonzero(largest > OUTLIER * rms)]
     if bad:
         findings.warnings.append(f"{name}: force components above {OUTLIER:g} RMS in {_names(bad)}")
+
+
+def _check_states(findings: Findings, structures: Sequence[Structure]) -> None:
+    """Charge and spin of a structure are read from the data, but no model takes them."""
+    for what, unit, values in (
+        ("charge", "e", np.array([s.charge for s in structures])),
+        ("spin", "unpaired electrons", np.array([s.spin for s in structures])),
+    ):
+        lowest, highest = float(values.min()), float(values.max())
+        if lowest < highest:
+            findings.warnings.append(
+                f"the frames differ in their {what} ({lowest:g} to {highest:g} {unit}), which no "
+                "model here takes into account: the same atoms at the same places get one energy, "
+                f"whatever their {what}; train a potential for each"
+            )
+        elif what == "charge" and lowest:
+            findings.warnings.append(
+                f"all frames have the charge {lowest:+g} e, which no model here takes into "
+                "account: the potential describes this charge alone, whatever charge a structure "
+                "has that it is used for"
+            )
 
 
 def check_duplicates(

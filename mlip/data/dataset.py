@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlip.data.dataset_settings import STREAM_ABOVE, DatasetSettings
+from mlip.data.dataset_settings import STREAM_ABOVE, DatasetSettings, SplitUnit
 from mlip.data.e0 import E0Table, make_e0
 from mlip.data.files import Files
 from mlip.data.frames import Frames, Part
 from mlip.data.sources.concatenation import require_one_reference
-from mlip.data.sources.labels import LabelKeys
+from mlip.data.sources.labels import OPTION, LabelKeys
 from mlip.data.sources.registry import SourceSettings
 from mlip.data.sources.source import Source, quoted
-from mlip.data.splits import composition, split, without_duplicates
+from mlip.data.splits import composition, require_trajectories, split, without_duplicates
 from mlip.data.stream_split import split_parts
 from mlip.data.structure import Structure, is_isolated_atom
 from mlip.errors import MlipError
@@ -184,11 +184,12 @@ class _Loader:
         if streams:
             self._find_isolated(parts)
         if settings.valid is not None:
+            self._note_unsplit(settings.valid)
             train = self._frames(parts) if streams else self._molecules(parts, file, "train")[0]
             return train, self._subset(settings.valid, "valid")
         if streams:
             return self._split_stream(parts, settings.valid_share(total))
-        known, groups = self._molecules(parts, file, "train")
+        known, groups = self._molecules(parts, file, "train", settings.split_by)
         count = settings.valid_share(len(known))
         train, valid = split(known, count, settings.split_seed, groups)
         return train, valid
@@ -199,7 +200,7 @@ class _Loader:
         for name, wanted in self._settings.tests.items():
             if name in ("train", "valid"):
                 raise MlipError(f"dataset.tests.{name}: choose another name for this test subset.")
-            subset = self._subset(wanted.file, f"tests.{name}")
+            subset = self._subset(wanted.file, f"tests.{name}", wanted.source)
             if wanted.exclude_duplicates_of_train:
                 subset = self._without_duplicates(name, subset, train, valid)
             if not len(subset):
@@ -234,8 +235,13 @@ class _Loader:
             require_one_reference(self._sources)
         return part
 
-    def _subset(self, specification: str, option: str) -> Subset:
-        part = self._open(specification)
+    def _subset(
+        self, specification: str, option: str, settings: SourceSettings | None = None
+    ) -> Subset:
+        own = f"dataset.{option}.source.keys.{{label}}"  # validation data are read as training data
+        part = self._open(
+            specification, settings=settings, option=OPTION if option == "valid" else own
+        )
         if self._settings.streams(len(part.records)):
             return self._frames([part])
         return self._molecules([part], specification, option)[0]
@@ -244,13 +250,14 @@ class _Loader:
         return Frames(parts, skip_bad=self._skip_bad)
 
     def _molecules(
-        self, parts: Sequence[Part], file: str, option: str
+        self, parts: Sequence[Part], file: str, option: str, unit: SplitUnit = "frame"
     ) -> tuple[list[Structure], list[str] | None]:
         """The frames without the isolated atoms, at least one, and what must not be split."""
-        unit = self._settings.split_by
         structures: list[Structure] = []
         groups: list[str] = []
         for part in parts:
+            if unit == "trajectory":
+                require_trajectories(part.source, part.records, "dataset.split_by")
             read = self.files.read(part)
             self._note_faults(option, read.faults, len(part.records))
             for record, structure in zip(read.records, read.structures, strict=True):
@@ -301,6 +308,17 @@ class _Loader:
                 "also stand in the training or validation data"
             )
         return kept
+
+    def _note_unsplit(self, valid: str) -> None:
+        """Say which options change nothing; they may be those of a config group, and harmless."""
+        fields = DatasetSettings.model_fields
+        for name in ("split_by", "split_seed"):
+            value = getattr(self._settings, name)
+            if value != fields[name].default:
+                self.notes.append(
+                    f"dataset.{name}={value} splits nothing: the validation data are those of "
+                    f"dataset.valid={valid}"
+                )
 
     def _note_faults(self, name: str, faults: Sequence[str], records: int) -> None:
         if faults:

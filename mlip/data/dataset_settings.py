@@ -20,41 +20,74 @@ LinearReferences = Annotated[str, StringConstraints(pattern=r"\.npz$")]
 SplitUnit = Literal["frame", "trajectory", "composition"]
 
 
-class PartSettings(Settings):
-    """One of several files to train on."""
+class FileSettings(Settings):
+    """One of several files, named or with what is said of it."""
 
     file: str = Field(description=FILE_HELP)
+    source: SourceSettings | None = Field(
+        None,
+        description="how it is read, such as {keys: {energy: E, forces: F}}; null: as the data "
+        "set says",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_file(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"file": value}
+        known = SourceSettings.model_fields
+        how = [name for name in value if name in known] if isinstance(value, Mapping) else []
+        if how:
+            raise ValueError(
+                f"how a single file is read stands under source, as in {{file: FILE, source: "
+                f"{{{how[0]}: {value[how[0]]}}}}}"
+            )
+        return value
+
+
+class PartSettings(FileSettings):
+    """One of several files to train on."""
+
     weight: float = Field(
         1.0, gt=0, description="how often each of its frames occurs in an epoch, on average"
     )
-    source: SourceSettings | None = Field(
-        None, description="how it is read; null: as the data set says"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_file(cls, value: Any) -> Any:
-        return {"file": value} if isinstance(value, str) else value
 
 
-class SubsetSettings(Settings):
+class SubsetSettings(FileSettings):
     """One named test subset."""
 
-    file: str = Field(description=FILE_HELP)
     exclude_duplicates_of_train: bool = Field(
         False, description="leave out frames that also stand in the training or validation data"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_file(cls, value: Any) -> Any:
-        return {"file": value} if isinstance(value, str) else value
 
 
 def _by_name(value: Any) -> Any:
     """A file, or a list of them, as a mapping; the file serves as the name."""
     files = [value] if isinstance(value, str) else value
     return {file: file for file in files} if isinstance(files, list | tuple) else files
+
+
+def _named_files(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError(
+            f"found {value!r}; expected names for the test files, such as "
+            f"'dataset.tests={{hot: {_first_word(value)}}}', quoted for the shell"
+        )
+    return value
+
+
+def _not_one_number(value: Any) -> Any:
+    if isinstance(value, int | float):
+        raise ValueError(
+            f"found {value!r}; expected an energy for each element, such as "
+            "'dataset.e0={H: -13.6, O: -2041.8}', quoted for the shell"
+        )
+    return value
+
+
+def _first_word(value: Any) -> str:
+    words = [value] if isinstance(value, str) else value
+    return str(words[0]) if isinstance(words, list | tuple) and words else "FILE"
 
 
 class DatasetSettings(SourceSettings):
@@ -84,7 +117,7 @@ class DatasetSettings(SourceSettings):
         "of one trajectory, or frames of the same atoms (composition)",
     )
     split_seed: int = Field(0, ge=0, description="seed of the split into training and validation")
-    tests: dict[str, SubsetSettings] = Field(
+    tests: Annotated[dict[str, SubsetSettings], BeforeValidator(_named_files)] = Field(
         default_factory=dict, description="test subsets by name"
     )
     isolated_atoms: str | None = Field(
@@ -93,7 +126,10 @@ class DatasetSettings(SourceSettings):
     isolated_energy_key: str | None = Field(
         None, description="key of the energy in isolated_atoms; null: that of the data"
     )
-    e0: Literal["isolated", "least_squares"] | LinearReferences | dict[str, float] = Field(
+    e0: Annotated[
+        Literal["isolated", "least_squares"] | LinearReferences | dict[str, float],
+        BeforeValidator(_not_one_number),
+    ] = Field(
         "isolated",
         description="energy of each element's isolated atom: from single-atom frames, by least "
         "squares over the training data, eV by element symbol, or a file of linear references "
@@ -131,6 +167,16 @@ class DatasetSettings(SourceSettings):
             raise ValueError(
                 "give only one of valid, valid_fraction and valid_count; set the others to null"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _options_have_an_effect(self) -> DatasetSettings:
+        if self.e0 != "isolated":
+            self.require_default(["isolated_atoms"], "only for e0=isolated")
+        if self.isolated_atoms is None:
+            self.require_default(["isolated_energy_key"], "only with isolated_atoms=FILE")
+        if self.stream is False:
+            self.require_default(["workers"], "only for data that are streamed: stream=false")
         return self
 
     @model_validator(mode="after")

@@ -8,15 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 from ase import units
 
-from mlip.data.checks import Findings
+from mlip.data.findings import Findings
+from mlip.data.pair_fit import energy_scale
 from mlip.data.splits import composition
 from mlip.data.structure import Structure
+from mlip.errors import MlipError
 
 LONGEST_STEP = 0.2  # Å; beyond it the trapezoidal rule says nothing
 SHORTEST_STEP = 1e-3  # Å; below it energies are the same to rounding
 FEWEST = 5  # pairs or volumes from which on something is said
 CLEAR = 0.8  # correlation from which on the data agree about something
 RATIO = (0.8, 1.25)  # of two energies that should be one, still plausible
+ROUGH_RATIO = (0.12, 8.0)  # likewise of two spreads, where one is that of a pair potential
+EXPLAINED = 0.6  # share of the squared forces that a pair potential must explain to be asked
 LARGEST_STRESS = 1.0  # eV/Å³ (160 GPa), RMS of plausible data
 FACTORS = {
     "Hartree and Hartree/Bohr beside eV and Å": units.Hartree / units.Bohr,
@@ -30,8 +34,9 @@ FACTORS = {
 def check_work(findings: Findings, name: str, pairs: Sequence[tuple[Structure, Structure]]) -> None:
     """Compare energy differences with the work of the forces along short steps.
 
-    ΔE ≈ W = −½ Σ (F₁ + F₂)·Δx. The slope of ΔE over W is 1; −1 shows a wrong sign of the forces,
-    another number a difference of units.
+    ΔE ≈ W = −½ Σ (F₁ + F₂)·Δx. The ratio ΔE/W is 1; −1 shows a wrong sign of the forces, another
+    number a difference of units. Its median says so: the first steps of a relaxation from a poor
+    structure are too long for the rule.
 
     Args:
         findings: where to say so.
@@ -40,30 +45,62 @@ def check_work(findings: Findings, name: str, pairs: Sequence[tuple[Structure, S
     """
     differences, works = [], []
     for first, second in pairs:
-        work = _work(first, second)
-        if work is not None and first.energy is not None and second.energy is not None:
+        done = _work(first, second)
+        if done and first.energy is not None and second.energy is not None:
             differences.append(second.energy - first.energy)
-            works.append(work)
+            works.append(done)
     if len(works) < FEWEST:
         findings.facts.append(
             f"{name}: too few frames follow each other in small steps to compare forces with "
             "energy differences"
         )
         return
-    slope, correlation = _slope(np.array(works), np.array(differences))
+    work, difference = np.array(works), np.array(differences)
+    correlation, ratio = _correlation(work, difference), float(np.median(difference / work))
     found = (
         f"{name}: over {len(works)} small steps from frame to frame, energy differences are "
-        f"{slope:.3g} times the work of the forces (expected 1; correlation {correlation:.2f})"
+        f"{ratio:.3g} times the work of the forces (expected 1; correlation {correlation:.2f})"
     )
     if abs(correlation) < CLEAR:
         findings.facts.append(f"{found}: no clear relation, these steps say nothing")
     elif correlation < 0:
         findings.warnings.append(f"{found}: the forces probably have the wrong sign")
-    elif RATIO[0] < slope < RATIO[1]:
+    elif RATIO[0] < ratio < RATIO[1]:
         findings.facts.append(found)
     else:
         findings.warnings.append(
-            f"{found}: energies and forces probably have different units{_factor(slope)}"
+            f"{found}: energies and forces probably have different units{_factor(ratio)}"
+        )
+
+
+def check_energy_scale(findings: Findings, name: str, structures: Sequence[Structure]) -> None:
+    """Judge energy differences by those that the forces imply.
+
+    Args:
+        findings: where to say so.
+        name: of the subset.
+        structures: of the subset.
+    """
+    try:
+        found = energy_scale(structures)
+    except MlipError:  # two atoms on one spot, which has been said
+        return
+    if found is None or found.explained < EXPLAINED or not found.labelled * found.implied:
+        return
+    ratio = found.labelled / found.implied
+    said = (
+        f"{name}: over {found.frames} frames of the same atoms the energies spread by "
+        f"{found.labelled:.3g} eV, those that the forces imply by {found.implied:.3g} eV (of a "
+        "pair potential fitted to the forces; expected to be alike)"
+    )
+    if found.correlation < -CLEAR:
+        findings.warnings.append(f"{said}, in the opposite sense: is the sign of the forces wrong?")
+    elif ROUGH_RATIO[0] < ratio < ROUGH_RATIO[1]:
+        findings.facts.append(said)
+    else:
+        findings.warnings.append(
+            f"{said}: energies and forces probably have different units, such as eV beside "
+            "kcal/mol/Å (a factor of 23), Hartree (27) or Hartree/Bohr (51)"
         )
 
 
@@ -95,7 +132,7 @@ def check_stresses(findings: Findings, name: str, structures: Sequence[Structure
     volume, stress = np.concatenate(centred).T
     if np.count_nonzero(np.abs(volume) > 1e-3) < FEWEST:
         return
-    _, correlation = _slope(volume, stress)
+    correlation = _correlation(volume, stress)
     found = (
         f"{name}: correlation {correlation:.2f} between mean normal stress and logarithm of the "
         "volume among frames of the same atoms"
@@ -123,16 +160,15 @@ def _work(first: Structure, second: Structure) -> float | None:
     return float(-0.5 * np.sum((first.forces + second.forces) * steps))
 
 
-def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Slope of the line y = a x and the correlation about zero."""
-    norm = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y / max(x @ x, 1e-300)), float(x @ y / max(norm, 1e-300))
+def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """The correlation about zero."""
+    return float(x @ y / max(float(np.sqrt((x @ x) * (y @ y))), 1e-300))
 
 
-def _factor(slope: float) -> str:
-    """The known factor between units that a slope is near, as a hint."""
+def _factor(ratio: float) -> str:
+    """The known factor between units that a ratio is near, as a hint."""
     for name, factor in FACTORS.items():
         for known in (factor, 1 / factor):
-            if abs(np.log(slope / known)) < 0.1:
+            if abs(np.log(max(ratio, 1e-300) / known)) < 0.1:
                 return f" (such as {name})"
     return ""

@@ -86,7 +86,7 @@ def make_e0(
     """
     elements = sorted({int(number) for s in train for number in s.numbers})
     if choice == "isolated":
-        values, origin = _from_isolated(elements, isolated)
+        values, origin = _from_isolated(elements, isolated, train)
     elif choice == "least_squares":
         values, origin = _from_least_squares(elements, train)
     elif isinstance(choice, str):
@@ -106,7 +106,7 @@ def _symbols(numbers: Sequence[int]) -> str:
 
 
 def _from_isolated(
-    elements: Sequence[int], isolated: Sequence[Structure]
+    elements: Sequence[int], isolated: Sequence[Structure], train: Sequence[Structure]
 ) -> tuple[dict[int, float], str]:
     values: dict[int, float] = {}
     for atom in isolated:
@@ -124,10 +124,18 @@ def _from_isolated(
     missing = [number for number in elements if number not in values]
     if missing:
         have = _symbols(sorted(values)) or "none"
+        numbers = ", ".join(f"{symbol}: …" for symbol in _symbols(elements).split())
+        unmarked = [s.identifier for s in train if len(s) == 1 and int(s.numbers[0]) in missing]
+        mark = (
+            "add a single-atom frame with config_type=IsolatedAtom to the training file"
+            if not unmarked
+            else "write config_type=IsolatedAtom into the comment line of the single atoms in the "
+            f"training file (such as {unmarked[0]}), which otherwise are frames like all others"
+        )
         raise MlipError(
-            f"no isolated-atom energy for {_symbols(missing)} (found: {have}); add a single-atom "
-            "frame with config_type=IsolatedAtom to the training file, set "
-            "dataset.isolated_atoms, or use dataset.e0=least_squares."
+            f"no isolated-atom energy for {_symbols(missing)} (found: {have}); {mark}, or set "
+            f"dataset.isolated_atoms=FILE, or give the energies in eV, 'dataset.e0={{{numbers}}}', "
+            "or use dataset.e0=least_squares."
         )
     files = sorted({atom.identifier.partition("#")[0] for atom in isolated})
     return dict(sorted(values.items())), f"isolated atoms in {' '.join(files)}"
@@ -204,6 +212,7 @@ def _from_mapping(
     missing = [number for number in elements if number not in values]
     if missing:
         raise MlipError(
-            f"dataset.e0 has no energy for {_symbols(missing)}, which the training data contain."
+            f"dataset.e0 has no energy for {_symbols(missing)}, which the training data contain; "
+            "give one for each of their elements."
         )
     return dict(sorted(values.items())), "the configuration"

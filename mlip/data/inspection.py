@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mlip.data.checks import Findings, check_duplicates, examine
+from mlip.data.checks import check_duplicates, examine
 from mlip.data.derivative_checks import check_stresses, check_work
 from mlip.data.e0 import E0Table, make_e0
 from mlip.data.files import Files
+from mlip.data.findings import Findings
 from mlip.data.frames import Frames, Part
 from mlip.data.preflight import PreflightSettings
 from mlip.data.sources.registry import SourceSettings

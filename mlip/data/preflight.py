@@ -27,6 +27,12 @@ class PreflightSettings(Settings):
         description="largest |ΣF| of a molecule relative to sqrt(Σ|F|²), which is about 1 for "
         "unrelated numbers and 0 for a gradient",
     )
+    max_bond_stiffness: float = Field(
+        150.0,
+        gt=0,
+        description="largest plausible force constant of the bonds to hydrogen, eV/Å²; 25 to 50 "
+        "in molecules",
+    )
 
 
 @dataclass(frozen=True)
@@ -72,5 +78,12 @@ def preflight(dataset: Dataset, cutoff: float) -> PreflightReport:
             f"the data set {dataset.settings.name!r} cannot be used: "
             + "; ".join(findings.fatal)
             + "."
+        )
+    if dataset.settings.mask_fixed and not any(
+        s.fixed is not None for structures in samples.values() for s in structures
+    ):
+        findings.warnings.append(
+            "dataset.mask_fixed=true has no effect: no frame has atoms that a constraint holds in "
+            "place"
         )
     return PreflightReport((*dataset.notes, *findings.facts), tuple(findings.warnings))

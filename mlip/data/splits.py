@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 
+from mlip.data.sources.source import BadRecordError, Source, trajectory_of
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
 DUPLICATE_TOLERANCE = 1e-5  # Å, to which coordinates are rounded before they are compared
+SAMPLE = 1000  # records among which the name of a trajectory is looked for, at most
 
 
 def structure_key(structure: Structure) -> bytes:
@@ -83,6 +86,33 @@ def is_held_out(group: str, fraction: float, seed: int) -> bool:
         seed: of the draw.
     """
     return hash64(f"{seed}:{group}".encode()) < fraction * 2**64
+
+
+def require_trajectories(source: Source, records: Sequence[int], option: str) -> None:
+    """Refuse to split records by trajectory that do not say which they belong to.
+
+    Args:
+        source: of the records.
+        records: their numbers.
+        option: the user's option for what stays together, for the message.
+
+    Raises:
+        MlipError: if none of some records, taken from all over, names a trajectory.
+    """
+    alone = 0
+    for place in np.unique(np.linspace(0, len(records) - 1, SAMPLE, dtype=int)).tolist():
+        with suppress(BadRecordError):  # whoever reads it decides what becomes of it
+            if trajectory_of(source, records[place]) is not None:
+                return
+            alone += source.num_atoms(records[place]) > 1  # isolated atoms belong to none
+    if alone:
+        file = source.identifier(0).partition("#")[0]
+        raise MlipError(
+            f"{option}=trajectory: none of the {alone} frames looked at in {file} says which "
+            "trajectory it belongs to, so that each would be a group of its own; write "
+            "trajectory=NAME into the comment line of every frame (extended XYZ), or choose "
+            f"{option}=frame or {option}=composition."
+        )
 
 
 def hash64(content: bytes) -> int:

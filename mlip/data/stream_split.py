@@ -9,7 +9,7 @@ import numpy as np
 from mlip.data.frames import Part
 from mlip.data.records import Marked, Shuffled
 from mlip.data.sources.source import BadRecordError
-from mlip.data.splits import composition, is_held_out
+from mlip.data.splits import composition, is_held_out, require_trajectories
 from mlip.errors import MlipError
 
 SPLIT_KEY = 0x5350  # names the order whose beginning is held out
@@ -32,7 +32,8 @@ def split_parts(
         unit: `frame`, `trajectory` or `composition`.
 
     Raises:
-        MlipError: if nothing would be left on one of the sides.
+        MlipError: if nothing would be left on one of the sides, or records do not say which
+            trajectory they belong to.
     """
     total = sum(len(part.records) for part in parts)
     if not 0 < valid_count < total:
@@ -43,6 +44,9 @@ def split_parts(
     if unit == "frame":
         pairs = _by_frame(parts, valid_count / total, seed)
     else:
+        if unit == "trajectory":
+            for part in parts:
+                require_trajectories(part.source, part.records, "dataset.split_by")
         pairs = [_by_group(part, valid_count / total, seed, unit) for part in parts]
     train = [kept for kept, _ in pairs if len(kept.records)]
     valid = [held_out for _, held_out in pairs if len(held_out.records)]

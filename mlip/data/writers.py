@@ -71,14 +71,14 @@ class Writer(ABC):
 class ExtxyzWriter(Writer):
     """Extended XYZ; every number with all its digits."""
 
-    holds = frozenset({"spin"})
+    holds = frozenset({"spin", "trajectory"})
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._file = path.open("w", encoding="utf-8")
 
     def _write(self, structure: Structure, trajectory: str | None) -> None:
-        self._file.write(extxyz_frame(structure))
+        self._file.write(extxyz_frame(structure, trajectory))
 
     def close(self) -> None:
         """Close the file."""
@@ -187,7 +187,7 @@ def written(output: Path) -> Iterator[Writer]:
         partial.unlink(missing_ok=True)
 
 
-def extxyz_frame(structure: Structure) -> str:
+def extxyz_frame(structure: Structure, trajectory: str | None) -> str:
     """A frame of extended XYZ, in which every number has all its digits."""
     from ase.data import chemical_symbols
     from ase.io.extxyz import key_val_dict_to_str
@@ -207,6 +207,7 @@ def extxyz_frame(structure: Structure) -> str:
         "charge": structure.charge or None,
         "spin": structure.spin or None,
         "config_type": structure.group or None,
+        "trajectory": trajectory,
         "pbc": structure.pbc,
     }
     known = {name: value for name, value in values.items() if value is not None}

@@ -83,6 +83,39 @@ def test_stress_has_a_figure(tmp_path, capsys):
     assert (tmp_path / "run" / "figures" / "stress.png").is_file()
 
 
+@pytest.mark.parametrize(
+    ("word", "right"),
+    [
+        ("isolated_atoms=a.xyz", "dataset.train=FILE dataset.isolated_atoms=…"),
+        ("dataset.isolated_atoms=a.xyz", "dataset.train=FILE dataset.isolated_atoms=…"),
+        ("dataset.keys.energy=E", "the names of the labels in data=FILE are keys.energy=…"),
+    ],
+)
+def test_options_of_a_data_set_beside_a_file(word, right, capsys):
+    assert main(["data", "inspect", "data=x.xyz", word]) == 2
+    said = capsys.readouterr().err
+    assert f"{word.partition('=')[0].removesuffix('.energy')} beside data=FILE" in said
+    assert right in said
+
+
+def test_options_of_files_beside_a_data_set(capsys):
+    assert main(["data", "inspect", "dataset=quickstart", "keys.energy=E"]) == 2
+    assert "give them as dataset.keys" in capsys.readouterr().err
+
+
+def test_forces_in_kcal_are_pointed_out(root, tmp_path, capsys):
+    frames = read(root / "datasets" / "quickstart" / "train_300K.xyz", ":20")
+    for atoms in frames:
+        energy, forces = atoms.get_potential_energy(), 23.06 * atoms.get_forces()
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+    write(tmp_path / "kcal.xyz", frames)
+    inspect(tmp_path / "run", f"data={tmp_path}/kcal.xyz")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "the forces are not in eV/Å, but probably in kcal/mol/Å" in printed
+    assert "probably have different units" in printed
+    assert "Training would refuse these data" in (tmp_path / "run/inspection.html").read_text()
+
+
 @pytest.mark.parametrize("words", [[], ["data=x.xyz", "dataset=quickstart"]])
 def test_one_of_data_and_dataset_is_needed(words, capsys):
     assert main(["data", "inspect", *words]) == 2

@@ -34,6 +34,17 @@ def message(verb, overrides):
         ("model=null", ["model is not set"]),
         ("dataset.e0=foo", ["dataset.e0=foo", "'isolated'", "a mapping"]),
         ("dataset.e0={H: x}", ["dataset.e0.H=x: expected a number"]),
+        ("dataset.e0=-13.6", ["dataset.e0: found -13.6", "'dataset.e0={H: -13.6, O: -2041.8}'"]),
+        ("dataset.tests=hot.xyz", ["dataset.tests: found 'hot.xyz'", "{hot: hot.xyz}"]),
+        (
+            "dataset.tests.hot={file: hot.xyz, keys: {energy: E}}",
+            ["dataset.tests.hot: how a single file is read stands under source", "source: {keys"],
+        ),
+        ("dataset.keys=E", ["dataset.keys: found 'E'", "keys.energy=REF_energy"]),
+        (
+            "dataset.e0=least_squares",
+            ["isolated_atoms=isolated_atoms.xyz would have no effect", "set it to null"],
+        ),
         ("optimizer.name=amsgard", ["optimizer.name", "amsgrad"]),
         ("resume=maybe", ["resume=maybe", "true or false"]),
         ("trainer.max_epochs=1.5", ["trainer.max_epochs=1.5", "an integer"]),

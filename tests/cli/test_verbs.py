@@ -8,10 +8,16 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
 
 import mlip
 from mlip.cli.build import continue_from
+from mlip.cli.compose import compose
 from mlip.cli.main import main
+from mlip.cli.schema import SCHEMAS
+from mlip.cli.train import _prepare
+from mlip.cli.validate import validate
 from tests.support.cli import TINY
 
 pytest_plugins = ("tests.support.cli",)
@@ -76,6 +82,25 @@ def test_evaluate_agrees_with_the_evaluation_after_training(trained, data_folder
     before = json.loads((trained / "evaluation.json").read_text())["hot"]
     assert found["forces_rmse_mev_per_a"] == pytest.approx(before["forces_rmse_mev_per_a"])
     assert (tmp_path / "report.html").is_file()
+
+
+def test_evaluate_doubts_labels_of_another_level_of_theory(trained, data_folder, tmp_path, capsys):
+    frames = read(data_folder / "test.xyz", ":")
+    for atoms in frames:
+        energy = atoms.get_potential_energy() / 27.2
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=atoms.get_forces())
+    write(tmp_path / "other.xyz", frames)
+    words = ["evaluate", f"model={trained}/model.mlip", f"run.dir={tmp_path}/run"]
+    assert main([*words, f"data={tmp_path}/other.xyz"]) == 0
+    assert "warning: other: energies are wrong by" in capsys.readouterr().out
+
+
+def test_a_batch_larger_than_the_data_is_pointed_out(train_words, tmp_path, capsys):
+    words = [*train_words[1:], f"run.dir={tmp_path}", "trainer.batch_size=50"]
+    *_, warnings = _prepare(validate(SCHEMAS["train"], compose("train", words)))
+    (found,) = [warning for warning in warnings if "batch_size" in warning]
+    assert "trainer.batch_size=50, but there are only 14 training frames" in found
+    assert f"warning: {found}" in capsys.readouterr().out
 
 
 def test_md_and_relax_write_their_folders(trained, data_folder, tmp_path, capsys):

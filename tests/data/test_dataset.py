@@ -84,6 +84,10 @@ def test_isolated_atoms_from_their_own_file(waters_file, tmp_path, make_isolated
         {"valid_count": None, "valid_fraction": 1.5},
         {"e0": "guess"},
         {"trian": "x.xyz"},
+        {"e0": "least_squares", "isolated_atoms": "iso.xyz"},
+        {"e0": {"H": -13.6}, "isolated_atoms": "iso.xyz"},
+        {"isolated_energy_key": "E"},
+        {"stream": False, "workers": 2},
     ],
 )
 def test_contradictory_or_unknown_options_are_refused(waters_file, changes):
@@ -288,3 +292,62 @@ def test_duplicates_cannot_be_looked_for_in_a_stream(waters_file):
     spec = {"file": "waters.xyz", "exclude_duplicates_of_train": True}
     with pytest.raises(MlipError, match=r"tests\.t: duplicates cannot be looked for"):
         load_dataset(settings(waters_file, stream=True, tests={"t": spec}))
+
+
+# --- trajectories
+
+
+def walks(make_water, key="trajectory"):
+    """Four trajectories of three frames."""
+    return [make_water(seed, **{key: f"walk-{seed // 3}"}) for seed in range(12)]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("key", ["trajectory", "sid"])
+def test_trajectories_of_extended_xyz_are_kept_apart(
+    waters_file, tmp_path, make_water, make_isolated, key, stream
+):
+    write(tmp_path / "walks.xyz", [*make_isolated(), *walks(make_water, key)])
+    options = {"train": "walks.xyz@2:", "split_by": "trajectory", "stream": stream, "split_seed": 1}
+    e0 = {"H": -13.0, "O": -2040.0}
+    dataset = load_dataset(settings(waters_file, **options, e0=e0))
+    found = [
+        {(int(name.partition("#")[2].split()[0]) - 2) // 3 for name in names(dataset.sample(side))}
+        for side in ("train", "valid")
+    ]
+    assert not found[0] & found[1]
+    assert found[0] | found[1] == {0, 1, 2, 3}
+    assert len(dataset.sample("valid")) % 3 == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_frames_that_name_no_trajectory_are_not_split_by_it(waters_file, stream):
+    e0 = {"H": -13.0, "O": -2040.0}
+    options = {"split_by": "trajectory", "stream": stream, "e0": e0}
+    with pytest.raises(MlipError, match=r"none of the 12 frames looked at in waters\.xyz says wh"):
+        load_dataset(settings(waters_file, **options))
+    # Nothing is split where the validation data are given; that is said.
+    options |= {"train": "waters.xyz@2:9", "valid": "waters.xyz@9:", "valid_count": None}
+    dataset = load_dataset(settings(waters_file, **options))
+    assert any("dataset.split_by=trajectory splits nothing" in note for note in dataset.notes)
+
+
+# --- label keys of single files
+
+
+def test_a_test_file_has_label_keys_of_its_own(waters_file, tmp_path, make_water):
+    frames = [make_water(seed) for seed in (50, 51)]
+    for frame in frames:
+        frame.info["dft_energy"] = frame.get_potential_energy()
+        frame.arrays["dft_forces"] = frame.get_forces()
+        frame.calc = None
+    write(tmp_path / "hot.xyz", frames)
+    keys = {"energy": "dft_energy", "forces": "dft_forces"}
+    hot = {"file": "hot.xyz", "source": {"keys": keys}}
+    dataset = load_dataset(settings(waters_file, tests={"hot": hot}))
+    assert [s.energy for s in dataset.tests["hot"]] == [f.info["dft_energy"] for f in frames]
+    assert dataset.tests["hot"][0].forces is not None
+    with pytest.raises(
+        MlipError, match=r"mean dataset\.tests\.hot\.source\.keys\.energy=dft_energy"
+    ):
+        load_dataset(settings(waters_file, tests={"hot": "hot.xyz"}))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from ase import units
 
-from mlip.data.checks import Findings
 from mlip.data.derivative_checks import check_stresses, check_work
+from mlip.data.findings import Findings
+from mlip.data.sources.registry import SourceSettings, open_source
 from mlip.data.structure import Structure
 
 STIFFNESS = 3.0  # eV/Å²
@@ -101,3 +102,15 @@ def test_the_sign_and_the_unit_of_stresses():
     findings = Findings()
     check_stresses(findings, "train", crystals(scale=1 / units.GPa))
     assert "were these GPa, kbar" in findings.warnings[0]
+
+
+@pytest.mark.parametrize("file", ["Data01.lmdb", "Data02.lmdb"])
+def test_relaxations_from_poor_structures_are_sound(root, file):
+    """Their first steps are too long for the trapezoidal rule; most others are not."""
+    source = open_source(
+        root / "datasets" / "pubchemqcr_mini" / file, SourceSettings(stage="mixing")
+    )
+    findings = Findings()
+    check_work(findings, file, list(pairwise(source)))
+    assert not findings.warnings
+    assert "times the work of the forces" in findings.facts[0]

@@ -74,6 +74,15 @@ def test_missing_or_contradictory_energies_are_refused(choice, isolated, message
         make_e0(choice, MIXTURE, isolated)
 
 
+def test_single_atoms_without_their_mark_are_pointed_out():
+    atoms = [molecule([z], identifier=f"train.xyz#{z}") for z in TRUE]
+    with pytest.raises(MlipError) as error:
+        make_e0("isolated", [*atoms, *MIXTURE], [])
+    for part in ("config_type=IsolatedAtom into the comment line", "such as train.xyz#1",
+                 "'dataset.e0={H: …, C: …, O: …}'", "dataset.e0=least_squares"):  # fmt: skip
+        assert part in str(error.value)
+
+
 def test_least_squares_without_energies_is_refused():
     with pytest.raises(MlipError, match="needs energies"):
         make_e0("least_squares", [Structure(np.array([1]), np.zeros((1, 3)))], [])

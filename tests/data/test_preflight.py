@@ -80,7 +80,7 @@ def test_weakly_interacting_atoms_may_have_small_energies(valence):
 def test_fitted_e0_hide_the_unit(dataset):
     e0 = dataclasses.replace(dataset.e0, origin="least squares over 9 training structures")
     report = preflight(dataclasses.replace(dataset, e0=e0), 5.0)
-    assert any("a wrong unit of energy would not show" in fact for fact in report.facts)
+    assert any("does not show a wrong unit of energy" in fact for fact in report.facts)
 
 
 def test_doubtful_net_forces_are_a_warning(dataset):

@@ -70,6 +70,15 @@ def test_trajectories_stay_together_and_common_frames_are_left_out():
         assert sum(map(len, walks)) == 20
 
 
+def test_records_that_name_no_trajectory():
+    class Nameless(MadeUp):
+        def trajectory(self, index):
+            return self.identifier(index)
+
+    with pytest.raises(MlipError, match=r"by=trajectory: none of the 40 frames .* in made_up says"):
+        split("trajectory", source=Nameless(40))
+
+
 def test_compositions_stay_together():
     source, found = split("composition")
     require_nothing_in_common(source, found, lambda s: composition(s.numbers))

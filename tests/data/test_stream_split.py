@@ -45,7 +45,7 @@ def test_trajectories_and_compositions_stay_together():
 def test_damaged_records_do_not_stop_a_split():
     class Unnamed(MadeUp):
         def trajectory(self, index):
-            return self[index].identifier
+            return f"walk of {self[index].identifier}"
 
     part = Part(Unnamed(40, bad=(3, 20)), range(40))
     for unit in ("trajectory", "composition"):

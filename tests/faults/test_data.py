@@ -198,6 +198,17 @@ def test_energies_in_hartree_with_e0_in_ev(path):
     refused(path, "look like Hartree")
 
 
+@pytest.mark.parametrize("unit", ["kcal/mol", "kJ/mol"])
+def test_energies_in_kcal_with_fitted_e0(path, unit):
+    factor = {"kcal/mol": 23.0605, "kJ/mol": 96.4853}[unit]
+    write(path, [water(seed, scale=factor) for seed in range(10)])
+    refused(path, f"look like {unit}", e0="least_squares")
+
+
+def test_a_split_by_trajectories_that_are_not_named(path):
+    refused(path, "dataset.split_by=trajectory: none of the 10 frames", split_by="trajectory")
+
+
 def test_energies_of_another_method_than_e0(path):
     refused(path, "energies and E0 .* do not belong together", e0={"H": -13.0, "O": -440.0})
 

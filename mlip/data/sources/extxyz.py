@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".xyz", ".extxyz")
 SHORTEST = 7  # bytes of an atom's line: H 0 0 0
+TRAJECTORY_KEYS = ("trajectory", "sid")  # in the comment line
 FRAME = np.dtype([("offset", np.int64), ("size", np.int32), ("atoms", np.int32)])
 
 
@@ -78,7 +79,8 @@ def read_extxyz(
 class ExtxyzSource(LabelledFile):
     """The frames of an extended XYZ file, found by their byte offsets.
 
-    A compressed file is decompressed once, into the cache folder.
+    A compressed file is decompressed once, into the cache folder. A frame whose comment line has
+    `trajectory` or `sid` belongs to the trajectory of that name.
 
     Args:
         path: file ending in .xyz or .extxyz, or that followed by .xz or .gz.
@@ -115,12 +117,23 @@ class ExtxyzSource(LabelledFile):
         with decoding(name):
             return structure_from_atoms(atoms, self._keys, name)
 
+    def trajectory(self, index: int) -> str:
+        from ase.io.extxyz import key_val_str_to_dict
+
+        name = self.identifier(index)
+        comment = self._text(index).split(b"\n", 2)[1]
+        with decoding(name):
+            values = key_val_str_to_dict(comment.decode().strip())
+        return next((str(values[key]) for key in TRAJECTORY_KEYS if key in values), name)
+
     def _keys_of(self, index: int) -> set[str]:
         return available(label_values(self._atoms(index)))
 
     def _atoms(self, index: int) -> Atoms:
-        frame = self._frames[index]
-        return parse_frame(read_frame(plain_copy(self.path), frame), self.identifier(index))
+        return parse_frame(self._text(index), self.identifier(index))
+
+    def _text(self, index: int) -> bytes:
+        return read_frame(plain_copy(self.path), self._frames[index])
 
 
 def frames(content: IO[bytes], path: Path) -> Iterator[tuple[int, bytes, int]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mlip.data.sources.source import BadRecordError
 from mlip.data.structure import Structure
@@ -39,6 +39,16 @@ class LabelKeys(Settings):
     virials: str | None = Field(
         None, description="key of the virials, eV; stress = −virials / volume; null for none"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_one_name(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(
+                f"found {value!r}; expected a name for each label, such as "
+                "keys.energy=REF_energy keys.forces=REF_forces"
+            )
+        return value
 
     @property
     def given(self) -> list[str]:
