@@ -25,6 +25,7 @@ class Verb(NamedTuple):
         summary: one line for the help.
         examples: command lines to copy.
         shortcuts: flags of this command alone, with the override that each stands for.
+        resumes: after an interruption, the same command goes on.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Verb(NamedTuple):
     summary: str
     examples: tuple[str, ...]
     shortcuts: Mapping[str, str] = MappingProxyType({})
+    resumes: bool = False
 
     @property
     def config_name(self) -> str:
@@ -52,6 +54,7 @@ VERBS = {
                 "mlip train my.yaml trainer.max_epochs=5",
                 "mlip train -m experiment=quickstart model.channels=16,32",
             ),
+            resumes=True,
         ),
         Verb(
             "evaluate",
@@ -70,6 +73,7 @@ VERBS = {
                 "mlip md model=model.mlip structure=start.xyz md.time=10",
                 "mlip md model=model.mlip structure=start.xyz md.ensemble=langevin",
             ),
+            resumes=True,
         ),
         Verb(
             "relax",
@@ -100,6 +104,7 @@ VERBS = {
                 "mlip data prepare data=Data06.lmdb output=qcr.lmdb",
                 "mlip data prepare data=s2ef_train_2M output=oc20_2M.lmdb on_bad_record=skip",
             ),
+            resumes=True,
         ),
         Verb(
             "data convert",
@@ -127,6 +132,7 @@ VERBS = {
                 "mlip data download name=3bpa",
                 "mlip data download name=oc20 files=[s2ef_train_2M.tar,s2ef_val_id.tar]",
             ),
+            resumes=True,
         ),
         Verb(
             "benchmark model",
@@ -147,6 +153,7 @@ VERBS = {
                 "mlip benchmark tensor-products preset.operators=[so2] preset.variants=[]",
             ),
             {"--quick": "preset=quick"},
+            resumes=True,
         ),
     )
 }

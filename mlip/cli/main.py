@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from mlip.cli.arguments import Arguments, parse
 from mlip.errors import MlipError
 
+INTERRUPTED = 128 + signal.SIGINT
 TRACEBACK = "MLIP_TRACEBACK"  # set to 1 to see where an error was raised
 
 
@@ -20,9 +22,6 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         0; 2 after a mistake that the user can mend; 130 when interrupted; 1 for any other failure.
     """
-    # XLA reports tuning hints of cached programs ("prefer-no-gather") as errors of a foreign
-    # machine; what truly fails is raised as an exception. Read when JAX is first imported.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)
     except BrokenPipeError:  # the reader of our output has gone: `mlip train --help | head`
@@ -36,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("\nmlip: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -64,6 +63,7 @@ def _run(arguments: Arguments) -> int:
     from mlip.cli.schema import SCHEMAS
     from mlip.cli.schema_command import RunFolderConfig
     from mlip.cli.validate import validate
+    from mlip.training.interrupt import PRESS_AGAIN, InterruptWatch
 
     assert arguments.verb is not None
     if arguments.multirun:
@@ -78,12 +78,23 @@ def _run(arguments: Arguments) -> int:
         print(to_yaml(settings), end="")
         return 0
     show_log()
-    verb = import_module(f"mlip.cli.{arguments.verb.module}")
-    if not isinstance(settings, RunFolderConfig):
-        return int(verb.run(settings) or 0)
-    resume = getattr(settings, "resume", True)
-    with open_run_folder(settings.run.dir, arguments.verb.name, resume=resume):
-        return int(verb.run(settings) or 0)
+    try:
+        with InterruptWatch(
+            lambda _: print(f"\nmlip: stopping; {PRESS_AGAIN}", file=sys.stderr, flush=True),
+            handler=signal.default_int_handler,
+            numbers=(signal.SIGINT,),
+        ):
+            verb = import_module(f"mlip.cli.{arguments.verb.module}")
+            if not isinstance(settings, RunFolderConfig):
+                return int(verb.run(settings) or 0)
+            resume = getattr(settings, "resume", True)
+            with open_run_folder(settings.run.dir, arguments.verb.name, resume=resume):
+                return int(verb.run(settings) or 0)
+    except KeyboardInterrupt:
+        if not arguments.verb.resumes:
+            raise
+        print("mlip: interrupted; the same command goes on from what is stored", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _system_error(error: OSError) -> str:

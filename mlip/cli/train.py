@@ -58,8 +58,7 @@ def run(settings: TrainConfig) -> int:
             settings=_shared_by_resumed_runs(settings, data),
             data_warnings=warnings,
         )
-    except Interrupted as stop:
-        console().print(stop.message, markup=False)
+    except Interrupted as stop:  # which the reporter has told of
         return int(stop.code or 0)
     if result.timing.train_step_ms is None and _is_finished(settings):
         console().print(f"{run_dir} holds the finished run; nothing was left to do.")
