@@ -25,6 +25,7 @@ class Verb(NamedTuple):
         summary: one line for the help.
         examples: command lines to copy.
         shortcuts: flags of this command alone, with the override that each stands for.
+        file_key: what a file of structures is given as.
         resumes: after an interruption, the same command goes on.
     """
 
@@ -33,6 +34,7 @@ class Verb(NamedTuple):
     summary: str
     examples: tuple[str, ...]
     shortcuts: Mapping[str, str] = MappingProxyType({})
+    file_key: str | None = None
     resumes: bool = False
 
     @property
@@ -54,6 +56,7 @@ VERBS = {
                 "mlip train my.yaml trainer.max_epochs=5",
                 "mlip train -m experiment=quickstart model.channels=16,32",
             ),
+            file_key="dataset.train",
             resumes=True,
         ),
         Verb(
@@ -64,6 +67,7 @@ VERBS = {
                 "mlip evaluate model=runs/quickstart/model.mlip data=test.xyz",
                 "mlip evaluate model=runs/quickstart/model.mlip dataset=quickstart",
             ),
+            file_key="data",
         ),
         Verb(
             "md",
@@ -73,6 +77,7 @@ VERBS = {
                 "mlip md model=model.mlip structure=start.xyz md.time=10",
                 "mlip md model=model.mlip structure=start.xyz md.ensemble=langevin",
             ),
+            file_key="structure",
             resumes=True,
         ),
         Verb(
@@ -80,6 +85,7 @@ VERBS = {
             "relax",
             "relax positions and, on request, the cell",
             ("mlip relax model=model.mlip structure=start.cif relax.relax_cell=true",),
+            file_key="structure",
         ),
         Verb(
             "info",
@@ -95,6 +101,7 @@ VERBS = {
                 "mlip data inspect data=my_data.xyz",
                 "mlip data inspect dataset=oc20 dataset.root=oc20/",
             ),
+            file_key="data",
         ),
         Verb(
             "data prepare",
@@ -104,6 +111,7 @@ VERBS = {
                 "mlip data prepare data=Data06.lmdb output=qcr.lmdb",
                 "mlip data prepare data=s2ef_train_2M output=oc20_2M.lmdb on_bad_record=skip",
             ),
+            file_key="data",
             resumes=True,
         ),
         Verb(
@@ -114,6 +122,7 @@ VERBS = {
                 "mlip data convert data=my_data.xyz output=my_data.aselmdb",
                 "mlip data convert data=data.0000.lmdb output=first.xyz",
             ),
+            file_key="data",
         ),
         Verb(
             "data split",
@@ -123,6 +132,7 @@ VERBS = {
                 "mlip data split data=my_data.xyz output=split",
                 "mlip data split data=qcr.lmdb output=split by=trajectory files=.lmdb",
             ),
+            file_key="data",
         ),
         Verb(
             "data download",
@@ -208,6 +218,15 @@ def options(group: str) -> dict[str, str]:
     """The options of a group and what each is: the first comment line of its file."""
     folder = config_dir() / group.partition("@")[0]
     return {path.stem: description(path) for path in sorted(folder.glob("*.yaml"))}
+
+
+def decided_by(group: str, option: str) -> list[str]:
+    """The dotted keys that an option decides: its section, or its keys in that of another group."""
+    folder, _, place = group.partition("@")
+    path = config_dir() / folder / f"{option}.yaml"
+    if "# @package " in path.read_text():
+        return [key.name for key in _keys_of(path, "")]
+    return [place or group]
 
 
 def description(path: Path) -> str:

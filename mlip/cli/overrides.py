@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlip.cli.suggest import did_you_mean, listing, nearest
+from mlip.cli.suggest import SAVED_MODEL, did_you_mean, listing, nearest
 from mlip.errors import MlipError
 
 if TYPE_CHECKING:
@@ -100,13 +101,32 @@ def read_overrides(items: Sequence[str], groups: Mapping[str, str | None]) -> li
         elif key in groups and parsed.value() is None and groups[key] is None:
             continue  # `experiment=null` when none is chosen by default
         else:
-            result.append(Value(key, _plain(parsed)))
+            value = _plain(parsed)
+            if isinstance(value, str):
+                _require_place(item, key, value, groups)
+            result.append(Value(key, value))
     return result
 
 
+def _require_place(item: str, key: str, value: str, groups: Mapping[str, str | None]) -> None:
+    """Raise where only one half of `tensor_product@model.convolution` is given."""
+    meant = []
+    for group in groups:
+        folder, _, place = group.partition("@")
+        leaf = place.rpartition(".")[2]
+        if place and key in (place, leaf, folder, f"{folder}.{leaf}"):
+            meant.append(f"{group}={value}")
+    if meant:
+        raise MlipError(
+            f"'{item}': what to take and where to put it stand together: write {listing(meant)}."
+        )
+
+
 def _is_option(value: Any) -> bool:
-    """Whether a value given to a group is the name of an option: no null, mapping or model file."""
-    return not (value is None or isinstance(value, dict) or str(value).endswith(".mlip"))
+    """Whether a value given to a group is the name of an option: no null, mapping, model file or folder of one."""
+    if value is None or isinstance(value, dict):
+        return False
+    return not (str(value).endswith(".mlip") or (Path(str(value)) / SAVED_MODEL).is_file())
 
 
 def _plain(parsed: HydraOverride) -> Any:
@@ -120,7 +140,9 @@ def _plain(parsed: HydraOverride) -> Any:
 
 
 def _syntax_message(item: str) -> str:
-    value = item.partition("=")[2]
+    key, _, value = item.partition("=")
+    if key.strip() not in (key, "") and " " not in key.strip():
+        return f"Cannot read '{item}': write {key.strip()}={value.strip()} without spaces."
     if value[:1] in ("'", '"', "[", "{"):
         return f"Cannot read the value in '{item}': expected balanced quotes and brackets."
     return (

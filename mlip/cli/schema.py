@@ -16,6 +16,7 @@ from pydantic import (
 
 from mlip.benchmark.grid import BenchmarkGrid
 from mlip.cli.schema_command import CommandConfig, FilesByName
+from mlip.cli.suggest import model_inside
 from mlip.cli.schema_data import (
     DataConvertConfig,
     DataDownloadConfig,
@@ -40,6 +41,8 @@ FROM_DATA = ("elements", "avg_num_neighbors", "avg_num_atoms", "scale", "shift")
 
 def _existing(path: Path) -> Path:
     path = path.expanduser()
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, expected a file{model_inside(path)}")
     if not path.is_file():
         raise ValueError(f"file {path} was not found (looked from {Path.cwd()})")
     return path

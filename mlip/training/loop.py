@@ -95,5 +95,7 @@ def fit(
 
 def _last_words(reporter: Reporter, run_dir: Path | str) -> None:
     """Say what is left when a second signal ends the process."""
-    reporter.notice(f"Left at once; the same command goes on from the last checkpoint in {run_dir}.")
+    reporter.notice(
+        f"Left at once; the same command goes on from the last checkpoint in {run_dir}."
+    )
     reporter.close()

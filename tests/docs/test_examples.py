@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -87,6 +88,8 @@ def material(tmp_path_factory) -> Path:
         folder / "crystal.xyz", Atoms("C2", [[0, 0, 0], [0.9, 0.9, 0.9]], cell=[3.6] * 3, pbc=True)
     )
     write(folder / "atoms.xyz", [isolated(number, energy) for number, energy in e0.items()])
+    for suffix in ("json", "safetensors"):
+        shutil.copy(ROOT / "tests" / "golden" / f"one_layer.{suffix}", folder / f"mace.{suffix}")
     (folder / "3bpa").mkdir()
     (yaml,) = blocks(ROOT / "docs" / "train_on_your_data.md", "yaml")
     (folder / "water.yaml").write_text(yaml.text)
