@@ -123,7 +123,7 @@ def _require_place(item: str, key: str, value: str, groups: Mapping[str, str | N
 
 
 def _is_option(value: Any) -> bool:
-    """Whether a value given to a group is the name of an option: no null, mapping, model file or folder of one."""
+    """Whether a value given to a group names an option: no null, mapping, saved model or folder."""
     if value is None or isinstance(value, dict):
         return False
     return not (str(value).endswith(".mlip") or (Path(str(value)) / SAVED_MODEL).is_file())

@@ -16,7 +16,6 @@ from pydantic import (
 
 from mlip.benchmark.grid import BenchmarkGrid
 from mlip.cli.schema_command import CommandConfig, FilesByName
-from mlip.cli.suggest import model_inside
 from mlip.cli.schema_data import (
     DataConvertConfig,
     DataDownloadConfig,
@@ -24,6 +23,7 @@ from mlip.cli.schema_data import (
     DataPrepareConfig,
     DataSplitConfig,
 )
+from mlip.cli.suggest import model_inside
 from mlip.data.dataset_settings import DatasetSettings
 from mlip.data.sources.labels import LabelKeys
 from mlip.models import MODEL_CONFIGS
