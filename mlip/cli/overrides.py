@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlip.cli.catalog import options
 from mlip.cli.suggest import SAVED_MODEL, did_you_mean, listing, nearest
 from mlip.errors import MlipError
 
@@ -96,7 +97,7 @@ def read_overrides(items: Sequence[str], groups: Mapping[str, str | None]) -> li
                 )
         if parsed.is_delete():
             result.append(Deletion(key))
-        elif key in groups and _is_option(parsed.value()):
+        elif key in groups and _is_option(key, parsed.value()):
             result.append(Choice(key, str(parsed.value())))
         elif key in groups and parsed.value() is None and groups[key] is None:
             continue  # `experiment=null` when none is chosen by default
@@ -122,11 +123,13 @@ def _require_place(item: str, key: str, value: str, groups: Mapping[str, str | N
         )
 
 
-def _is_option(value: Any) -> bool:
+def _is_option(group: str, value: Any) -> bool:
     """Whether a value given to a group names an option: no null, mapping, saved model or folder."""
     if value is None or isinstance(value, dict):
         return False
-    return not (str(value).endswith(".mlip") or (Path(str(value)) / SAVED_MODEL).is_file())
+    path = Path(str(value))
+    is_model = path.suffix == ".mlip" or (path / SAVED_MODEL).is_file()
+    return not is_model or str(value) in options(group)
 
 
 def _plain(parsed: HydraOverride) -> Any:

@@ -24,12 +24,12 @@ SUBJECT = "subject.json"  # of which model and data the results are
 def open_run_folder(run_dir: Path, command: str, *, resume: bool = True) -> Iterator[None]:
     """Create a run folder, or reopen it, and keep other commands out of it meanwhile.
 
+    A command that ends without having written anything leaves no folder behind.
+
     Args:
         run_dir: `runs/NAME`.
         command: the verb, such as "train"; a folder keeps the results of one verb.
         resume: whether the folder may hold anything yet.
-
-    A command that ends without having written anything leaves no folder behind.
 
     Raises:
         MlipError: if it cannot be written to, another process works in it, it holds the results
@@ -113,7 +113,8 @@ def require_subject(run_dir: Path, subject: Mapping[str, str]) -> None:
 
 def file_with_hash(path: Path) -> str:
     """A file's name and the beginning of its SHA-256, which tells it from others of that name."""
-    return f"{path} (SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"{path.resolve()} (SHA-256 {digest[:12]})"
 
 
 def has_checkpoints(run_dir: Path) -> bool:

@@ -33,9 +33,7 @@ class InterruptWatch:
     """While active, the first SIGTERM or SIGINT is a request; a second one ends the process.
 
     Python's own handlers wait until the main thread is back from a compilation, which takes up to
-    minutes. A thread that reads `signal.set_wakeup_fd` answers meanwhile. Ending the process from
-    there, without the usual clearing up, also keeps the compiler's threads from running into
-    what has been cleared up already.
+    minutes. A thread that reads `signal.set_wakeup_fd` answers meanwhile, and ends the process.
 
     Args:
         answer: called by the thread with the number of the first signal.
@@ -102,8 +100,15 @@ class InterruptWatch:
             self._answer(received[0])
 
 
-def leave_at_once(status: int, say: Callable[[], None]) -> NoReturn:
-    """End the process without clearing up, after a last word and with what was printed."""
+def leave_at_once(status: int, say: Callable[[], None] = lambda: None) -> NoReturn:
+    """End the process with what was printed, but without the interpreter's clearing up.
+
+    A compilation that runs in a thread crashes when what it uses is cleared up.
+
+    Args:
+        status: of the process.
+        say: called first, for a last word.
+    """
     with suppress(Exception):  # whatever the terminal does, the process ends
         say()
         sys.stdout.flush()
