@@ -75,7 +75,7 @@ VERBS = {
             "molecular dynamics through ASE: NVE, NVT or NPT",
             (
                 "mlip md model=model.mlip structure=start.xyz md.time=10",
-                "mlip md model=model.mlip structure=start.xyz md.ensemble=langevin",
+                "mlip md model=model.mlip structure=start.xyz run.name=nvt md.ensemble=langevin",
             ),
             file_key="structure",
             resumes=True,
