@@ -219,8 +219,8 @@ def _check_architecture(config: DictConfig, items: Sequence[Override]) -> None:
         if not isinstance(item, Value) or item.key not in ("model", "model.name"):
             continue
         name = item.value.get("name") if isinstance(item.value, dict) else item.value
-        if "init_from" in config and item.key == "model" and isinstance(name, str):
-            inside = Path(name) / SAVED_MODEL
+        if "init_from" in config and item.key == "model" and isinstance(item.value, str):
+            inside = Path(item.value) / SAVED_MODEL
             raise MlipError(
                 f"model={name}: the weights of a saved model are continued from by "
                 f"init_from={inside if inside.is_file() else name}, which brings its architecture."

@@ -46,7 +46,7 @@ class InterruptWatch:
     def __init__(
         self,
         answer: Callable[[int], None],
-        leave: Callable[[], None] = lambda: None,
+        leave: Callable[[], object] = lambda: None,
         handler: Callable[[int, FrameType | None], Any] = lambda number, frame: None,
         numbers: tuple[int, ...] = SIGNALS,
     ) -> None:
@@ -100,7 +100,7 @@ class InterruptWatch:
             self._answer(received[0])
 
 
-def leave_at_once(status: int, say: Callable[[], None] = lambda: None) -> NoReturn:
+def leave_at_once(status: int, say: Callable[[], object] = lambda: None) -> NoReturn:
     """End the process with what was printed, but without the interpreter's clearing up.
 
     A compilation that runs in a thread crashes when what it uses is cleared up.

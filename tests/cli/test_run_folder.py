@@ -62,8 +62,8 @@ def test_resume_false_starts_only_in_an_empty_folder(tmp_path):
 
 def test_a_folder_keeps_the_results_of_one_verb(tmp_path):
     opened(tmp_path, "md")
-    opened(tmp_path, "relax")  # nothing was written
-    (tmp_path / "relaxed.xyz").touch()
+    with open_run_folder(tmp_path, "relax"):  # nothing was written before
+        (tmp_path / "relaxed.xyz").touch()
     with pytest.raises(MlipError, match=r"holds the results of mlip relax, which mlip train would"):
         opened(tmp_path, "train")
     opened(tmp_path, "relax")
