@@ -21,6 +21,7 @@ quickstart: $(RUN)/report.html $(RUN)/md/energy_drift.png ## set up, train on th
 	@echo "model    $(RUN)/model.mlip"
 	@echo "report   $(RUN)/report.html"
 	@echo "dynamics $(RUN)/md/"
+	@echo "next     source $(BIN)/activate, then mlip --help; or $(BIN)/mlip --help"
 
 # The last file that each command writes stands for it. What was interrupted goes on where it stopped.
 $(RUN)/report.html: | $(READY)

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Potential", "__version__", "load"]
 
+# XLA reports tuning hints of cached programs ("prefer-no-gather") as errors of a foreign machine,
+# some forty lines at a time; what truly fails is raised as an exception. Read when JAX is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-def load(path: str | PathLike[str]) -> Potential:
+
+def load(path: str | os.PathLike[str]) -> Potential:
     """Read a saved model.
 
     The first call of a process checks that this machine's JAX computes right numbers, turns on

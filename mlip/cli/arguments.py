@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlip.cli.catalog import VERBS, Verb
-from mlip.cli.suggest import did_you_mean, listing, nearest
+from mlip.cli.suggest import SAVED_MODEL, did_you_mean, listing, nearest
 from mlip.errors import MlipError
 
 FLAGS = ("--help", "-h", "--cfg", "-c", "--multirun", "-m")
@@ -69,10 +69,7 @@ def parse(argv: list[str]) -> Arguments:
         elif file is None and _is_config_file(word):
             file = Path(word)
         else:
-            raise MlipError(
-                f"Cannot read '{word}': expected key=value (for example model.channels=64), a "
-                "config file ending in .yaml, or a flag."
-            )
+            raise MlipError(_unreadable(word, words, overrides, verb))
     return Arguments(
         verb,
         file,
@@ -104,6 +101,26 @@ def _verb(words: list[str]) -> Verb | None:
         )
     raise MlipError(
         f"Unknown verb '{first}': expected {listing(VERBS)}.{did_you_mean(nearest(first, VERBS))}"
+    )
+
+
+def _unreadable(word: str, rest: list[str], before: list[str], verb: Verb) -> str:
+    """What is wrong with a bare word, and what may have been meant."""
+    if before and before[-1].endswith("="):
+        return f"Write {before[-1]}{word} without a space."
+    if rest and rest[0].startswith("="):
+        value = "".join(rest[:2] if rest[0] == "=" else rest[:1])
+        return f"Write {word}{value} without spaces."
+    path = Path(word)
+    if path.suffix == ".mlip" or (path / SAVED_MODEL).is_file():
+        key = "init_from" if verb.name == "train" else "model"
+        model = path if path.suffix == ".mlip" else path / SAVED_MODEL
+        return f"Cannot read '{word}': give the saved model as {key}={model}."
+    if path.exists() and verb.file_key:
+        return f"Cannot read '{word}': give the file as {verb.file_key}={word}."
+    return (
+        f"Cannot read '{word}': expected key=value (for example model.channels=64), a "
+        "config file ending in .yaml, or a flag."
     )
 
 

@@ -172,6 +172,11 @@ def new_model(config: ModelConfig, *, seed: int, precision: str) -> nnx.Module:
     return build_model(config, rngs=nnx.Rngs(seed), dtype=jnp.dtype(precision))
 
 
+def operators(config: ModelConfig) -> list[str]:
+    """Where a model has a tensor product, and which: `convolution channelwise`."""
+    return [f"{field} {getattr(config, field).name}" for field in config.operator_shapes()]
+
+
 def count_parameters(model: nnx.Module) -> int:
     """Number of trainable numbers."""
     import jax

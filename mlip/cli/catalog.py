@@ -25,6 +25,8 @@ class Verb(NamedTuple):
         summary: one line for the help.
         examples: command lines to copy.
         shortcuts: flags of this command alone, with the override that each stands for.
+        file_key: what a file of structures is given as.
+        resumes: after an interruption, the same command goes on.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Verb(NamedTuple):
     summary: str
     examples: tuple[str, ...]
     shortcuts: Mapping[str, str] = MappingProxyType({})
+    file_key: str | None = None
+    resumes: bool = False
 
     @property
     def config_name(self) -> str:
@@ -52,6 +56,8 @@ VERBS = {
                 "mlip train my.yaml trainer.max_epochs=5",
                 "mlip train -m experiment=quickstart model.channels=16,32",
             ),
+            file_key="dataset.train",
+            resumes=True,
         ),
         Verb(
             "evaluate",
@@ -61,6 +67,7 @@ VERBS = {
                 "mlip evaluate model=runs/quickstart/model.mlip data=test.xyz",
                 "mlip evaluate model=runs/quickstart/model.mlip dataset=quickstart",
             ),
+            file_key="data",
         ),
         Verb(
             "md",
@@ -68,14 +75,17 @@ VERBS = {
             "molecular dynamics through ASE: NVE, NVT or NPT",
             (
                 "mlip md model=model.mlip structure=start.xyz md.time=10",
-                "mlip md model=model.mlip structure=start.xyz md.ensemble=langevin",
+                "mlip md model=model.mlip structure=start.xyz run.name=nvt md.ensemble=langevin",
             ),
+            file_key="structure",
+            resumes=True,
         ),
         Verb(
             "relax",
             "relax",
             "relax positions and, on request, the cell",
             ("mlip relax model=model.mlip structure=start.cif relax.relax_cell=true",),
+            file_key="structure",
         ),
         Verb(
             "info",
@@ -91,6 +101,7 @@ VERBS = {
                 "mlip data inspect data=my_data.xyz",
                 "mlip data inspect dataset=oc20 dataset.root=oc20/",
             ),
+            file_key="data",
         ),
         Verb(
             "data prepare",
@@ -100,6 +111,8 @@ VERBS = {
                 "mlip data prepare data=Data06.lmdb output=qcr.lmdb",
                 "mlip data prepare data=s2ef_train_2M output=oc20_2M.lmdb on_bad_record=skip",
             ),
+            file_key="data",
+            resumes=True,
         ),
         Verb(
             "data convert",
@@ -109,6 +122,7 @@ VERBS = {
                 "mlip data convert data=my_data.xyz output=my_data.aselmdb",
                 "mlip data convert data=data.0000.lmdb output=first.xyz",
             ),
+            file_key="data",
         ),
         Verb(
             "data split",
@@ -118,6 +132,7 @@ VERBS = {
                 "mlip data split data=my_data.xyz output=split",
                 "mlip data split data=qcr.lmdb output=split by=trajectory files=.lmdb",
             ),
+            file_key="data",
         ),
         Verb(
             "data download",
@@ -127,6 +142,7 @@ VERBS = {
                 "mlip data download name=3bpa",
                 "mlip data download name=oc20 files=[s2ef_train_2M.tar,s2ef_val_id.tar]",
             ),
+            resumes=True,
         ),
         Verb(
             "benchmark model",
@@ -147,6 +163,7 @@ VERBS = {
                 "mlip benchmark tensor-products preset.operators=[so2] preset.variants=[]",
             ),
             {"--quick": "preset=quick"},
+            resumes=True,
         ),
     )
 }
@@ -201,6 +218,15 @@ def options(group: str) -> dict[str, str]:
     """The options of a group and what each is: the first comment line of its file."""
     folder = config_dir() / group.partition("@")[0]
     return {path.stem: description(path) for path in sorted(folder.glob("*.yaml"))}
+
+
+def decided_by(group: str, option: str) -> list[str]:
+    """The dotted keys that an option decides: its section, or its keys in that of another group."""
+    folder, _, place = group.partition("@")
+    path = config_dir() / folder / f"{option}.yaml"
+    if "# @package " in path.read_text():
+        return [key.name for key in _keys_of(path, "")]
+    return [place or group]
 
 
 def description(path: Path) -> str:

@@ -1,7 +1,8 @@
 """From config groups, a config file and overrides to one composed dictionary, by Hydra.
 
 The order, later wins: the verb's primary config with its groups, the experiment, the architecture
-of the saved model named by `init_from`, the config file given as a path, the `key=value` overrides.
+of the saved model named by `init_from`, the config file given as a path, options of groups chosen
+on the command line (`schedule=constant`), the `key=value` overrides.
 Whether a key exists is not decided here but by the typed settings (`mlip.cli.validate`), so that
 there is one place that knows the valid keys.
 """
@@ -16,10 +17,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mlip.cli.catalog import active_groups, config_dir, options
+from mlip.cli.catalog import active_groups, config_dir, decided_by, options
 from mlip.cli.overrides import Choice, Deletion, Override, Value, read_overrides
 from mlip.cli.resolvers import register
-from mlip.cli.suggest import did_you_mean, listing, nearest
+from mlip.cli.suggest import SAVED_MODEL, completions, did_you_mean, listing, nearest
 from mlip.cli.validate import is_mapping
 from mlip.errors import MlipError
 
@@ -42,8 +43,9 @@ def compose(
     """
     register()
     groups = active_groups(config_name)
-    chosen, content = _read_file(file, groups) if file else ([], {})
-    items = [*chosen, *read_overrides(overrides, groups)]
+    typed = read_overrides(overrides, groups)
+    chosen, content = _read_file(file, groups, typed) if file else ([], {})
+    items = [*chosen, *typed]
     choices = [item for item in items if isinstance(item, Choice)]
     config = _hydra_compose(config_name, choices)
     OmegaConf.set_struct(config, False)
@@ -74,12 +76,23 @@ def _hydra_compose(config_name: str, choices: Sequence[Choice]) -> DictConfig:
     except (HydraException, OmegaConfBaseException) as error:
         for choice in choices:
             if f"Could not override '{choice.group}'" in str(error):
-                group, _, place = choice.group.partition("@")
-                raise MlipError(
-                    f"{choice.group}={choice.option}: what is chosen for {place.partition('.')[0]} "
-                    f"has no {place} to put a {group} into; leave it out or choose another."
-                ) from error
+                raise MlipError(_no_such_place(config_name, choice, choices)) from error
         raise MlipError(f"The config cannot be composed: {_first_line(error)}") from error
+
+
+def _no_such_place(config_name: str, choice: Choice, choices: Sequence[Choice]) -> str:
+    """That the model chosen has no such place for an operator, and which ones it has."""
+    config = _hydra_compose(config_name, [c for c in choices if "@" not in c.group])
+    place = choice.group.partition("@")[2]
+    section = place.partition(".")[0]
+    there = [
+        group
+        for group in active_groups(config_name)
+        if "@" in group and OmegaConf.select(config, group.partition("@")[2]) is not None
+    ]
+    takes = f"; it has {listing(there)}" if there else ", so leave this out"
+    name = OmegaConf.select(config, f"{section}.name")
+    return f"{choice.group}={choice.option}: {section}={name} has no {place}{takes}."
 
 
 def _choices_beat_the_experiment(
@@ -91,9 +104,11 @@ def _choices_beat_the_experiment(
         return
     without = _hydra_compose(config_name, explicit)
     for choice in explicit:
-        place = choice.group.partition("@")[2] or choice.group
-        section = OmegaConf.to_container(OmegaConf.select(without, place), resolve=False)
-        OmegaConf.update(config, place, section, merge=False)
+        for key in decided_by(choice.group, choice.option):
+            value = OmegaConf.select(without, key)
+            if isinstance(value, DictConfig):
+                value = OmegaConf.to_container(value, resolve=False)
+            OmegaConf.update(config, key, value, merge=False)
 
 
 def check_option(choice: Choice) -> None:
@@ -103,15 +118,18 @@ def check_option(choice: Choice) -> None:
         return
     raise MlipError(
         f"{choice.group}={choice.option}: there is no such option; expected {choice.group}="
-        f"{listing(known)}.{did_you_mean(nearest(choice.option, known))}"
+        f"{listing(known)}.{did_you_mean(completions(choice.option, known))}"
     )
 
 
-def _read_file(file: Path, groups: dict[str, str | None]) -> tuple[list[Override], dict[str, Any]]:
-    """The group choices of a config file (its `defaults:` list) and the rest of its content.
+def _read_file(
+    file: Path, groups: dict[str, str | None], typed: Sequence[Override]
+) -> tuple[list[Override], dict[str, Any]]:
+    """The group choices of a config file and the rest of its content.
 
     A section whose `name` is an option of its group is merged over that option, so that a saved
-    `config.yaml` reproduces the run whatever the defaults are.
+    `config.yaml` reproduces the run whatever the defaults are. What is chosen for a group on the
+    command line replaces what the file says there.
     """
     import yaml
 
@@ -122,8 +140,26 @@ def _read_file(file: Path, groups: dict[str, str | None]) -> tuple[list[Override
         raise MlipError(f"Config file {file} is not valid YAML: {reason}.") from error
     if not isinstance(content, dict):
         raise MlipError(f"Config file {file} holds no keys; expected lines like 'model:'.")
-    choices: list[Override] = []
-    for entry in content.pop("defaults", []):
+    chosen = _chosen_in(file, content.pop("defaults", []), groups)
+    for item in typed:
+        if isinstance(item, Choice) and item.group != "experiment":
+            check_option(item)
+            chosen.pop(item.group, None)
+            for key in decided_by(item.group, item.option):
+                _remove(content, key)
+    for group in groups:
+        section = content.get(group)
+        name = section.get("name") if isinstance(section, dict) else None
+        if group not in chosen and name in options(group):
+            chosen[group] = str(name)
+    _forget_default_folder(content)
+    return [Choice(group, option) for group, option in chosen.items()], content
+
+
+def _chosen_in(file: Path, defaults: list[Any], groups: dict[str, str | None]) -> dict[str, str]:
+    """Option by group in the `defaults:` list of a config file."""
+    chosen: dict[str, str] = {}
+    for entry in defaults:
         if entry == "_self_":
             continue
         if not isinstance(entry, dict) or len(entry) != 1:
@@ -135,15 +171,17 @@ def _read_file(file: Path, groups: dict[str, str | None]) -> tuple[list[Override
                 f"{file}: '{group}' is not a config group; expected {listing(groups)}."
                 f"{did_you_mean(nearest(group, groups))}"
             )
-        choices.append(Choice(group, str(option)))
-    explicit = {choice.group for choice in choices if isinstance(choice, Choice)}
-    for group in groups:
-        section = content.get(group)
-        name = section.get("name") if isinstance(section, dict) else None
-        if group not in explicit and name in options(group):
-            choices.append(Choice(group, str(name)))
-    _forget_default_folder(content)
-    return choices, content
+        chosen[group] = str(option)
+    return chosen
+
+
+def _remove(content: Any, key: str) -> None:
+    """Remove a dotted key from nested mappings, if it is there."""
+    *sections, leaf = key.split(".")
+    for section in sections:
+        content = content.get(section) if isinstance(content, dict) else None
+    if isinstance(content, dict):
+        content.pop(leaf, None)
 
 
 def _forget_default_folder(content: dict[str, Any]) -> None:
@@ -175,12 +213,18 @@ def _take_over_architecture(
 
 
 def _check_architecture(config: DictConfig, items: Sequence[Override]) -> None:
-    """Raise for another architecture's name on top of the keys of the one that is chosen."""
+    """Raise for a name or a saved model on top of the keys of the architecture that is chosen."""
     chosen = OmegaConf.select(config, "model.name")
     for item in items:
         if not isinstance(item, Value) or item.key not in ("model", "model.name"):
             continue
         name = item.value.get("name") if isinstance(item.value, dict) else item.value
+        if "init_from" in config and item.key == "model" and isinstance(item.value, str):
+            inside = Path(item.value) / SAVED_MODEL
+            raise MlipError(
+                f"model={name}: the weights of a saved model are continued from by "
+                f"init_from={inside if inside.is_file() else name}, which brings its architecture."
+            )
         if chosen is not None and name in options("model") and name != chosen:
             raise MlipError(
                 f"model.name={name}: an architecture is chosen by model={name}, which also brings "

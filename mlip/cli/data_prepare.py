@@ -39,6 +39,8 @@ def run(settings: DataPrepareConfig) -> None:
             skip_bad=settings.on_bad_record == "skip",
             report=report,
         )
+    if bar is None:
+        console().print(f"{settings.output} is finished; nothing was left to do", markup=False)
     _print(settings, progress)
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlip.cli.console import console
-from mlip.cli.run_folder import write_config
+from mlip.cli.run_folder import (
+    SUBJECT,
+    file_with_hash,
+    require_subject,
+    write_config,
+    write_json,
+)
 from mlip.cli.schema import EvaluateConfig
 
 if TYPE_CHECKING:
@@ -22,6 +28,8 @@ def run(settings: EvaluateConfig) -> None:
     from mlip.training.evaluate import evaluate_subsets
 
     run_dir = settings.run.dir
+    subject = {"model": file_with_hash(settings.model), **_data(settings)}
+    require_subject(run_dir, subject)
     runtime.prepare(threads=settings.n_threads)
     potential = mlip.load(settings.model)
     console().print(f"{potential!r}; {runtime.summary()}", markup=False)
@@ -29,12 +37,21 @@ def run(settings: EvaluateConfig) -> None:
     mask_fixed = settings.dataset is not None and settings.dataset.mask_fixed
     evaluation = evaluate_subsets(potential, subsets, settings.batch_size, mask_fixed=mask_fixed)
     write_config(run_dir, settings)
+    write_json(run_dir / SUBJECT, subject)
     evaluation.write(run_dir)
     write_report(run_dir)
     print_error_table(evaluation.summary, console())
     for doubt in doubts(evaluation):
         console().print(f"warning: {doubt}", style="yellow", markup=False)
     console().print(f"written to {run_dir}: evaluation.json, predictions.npz, report.html")
+
+
+def _data(settings: EvaluateConfig) -> dict[str, str]:
+    """The option that names the data, as text."""
+    if settings.dataset is not None:
+        return {"dataset": f"{settings.dataset.name} in {settings.dataset.root}"}
+    assert settings.data is not None
+    return {"data": ", ".join(settings.data.values())}
 
 
 def _structures(settings: EvaluateConfig) -> dict[str, Subset]:

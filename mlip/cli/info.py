@@ -98,7 +98,7 @@ def _describe_saved(path: Path) -> None:
 def _print_model(model: nnx.Module, precision: str, e0: Mapping[int, float], origin: str) -> None:
     from ase.data import chemical_symbols
 
-    from mlip.cli.build import count_parameters
+    from mlip.cli.build import count_parameters, operators
 
     config: ModelConfig = model.config  # type: ignore[attr-defined]
     energies = ", ".join(f"{chemical_symbols[z]} {value:.4f}" for z, value in e0.items())
@@ -109,16 +109,11 @@ def _print_model(model: nnx.Module, precision: str, e0: Mapping[int, float], ori
         "elements": " ".join(chemical_symbols[z] for z in config.elements),
         "precision": precision,
         "E0": f"{energies} eV ({origin})",
-        "operators": ", ".join(_operators(config)),
+        "operators": ", ".join(operators(config)),
     }
     skipped = {"name", "elements", "cutoff"}
     rows |= {key: str(v) for key, v in config.model_dump().items() if key not in skipped}
     console().print(pairs_table("Model", rows))
-
-
-def _operators(config: ModelConfig) -> list[str]:
-    """Where the model has a tensor product, and which."""
-    return [f"{field} {getattr(config, field).name}" for field in config.operator_shapes()]
 
 
 def _print_parameters(model: nnx.Module) -> None:

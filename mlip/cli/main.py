@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from mlip.cli.arguments import Arguments, parse
 from mlip.errors import MlipError
+from mlip.training.interrupt import PRESS_AGAIN, InterruptWatch, leave_at_once
 
+STOPPED_BY = 128  # plus a signal's number
+INTERRUPTED = STOPPED_BY + signal.SIGINT
 TRACEBACK = "MLIP_TRACEBACK"  # set to 1 to see where an error was raised
 
 
@@ -15,16 +19,22 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: without the program's name; `sys.argv[1:]` if not given.
+        argv: without the program's name; if not given, `sys.argv[1:]`, and the process is ours to
+            end.
 
     Returns:
-        0; 2 after a mistake that the user can mend; 130 when interrupted; 1 for any other failure.
+        0; 2 after a mistake that the user can mend; 128 + the signal's number when stopped by one;
+        1 for any other failure.
     """
-    # XLA reports tuning hints of cached programs ("prefer-no-gather") as errors of a foreign
-    # machine; what truly fails is raised as an exception. Read when JAX is first imported.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    status = _run_and_report(sys.argv[1:] if argv is None else argv)
+    if argv is None and status > STOPPED_BY:
+        leave_at_once(status)
+    return status
+
+
+def _run_and_report(argv: list[str]) -> int:
     try:
-        return _dispatch(sys.argv[1:] if argv is None else argv)
+        return _dispatch(argv)
     except BrokenPipeError:  # the reader of our output has gone: `mlip train --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -36,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("\nmlip: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -59,7 +69,7 @@ def _run(arguments: Arguments) -> int:
     from importlib import import_module
 
     from mlip.cli.compose import compose
-    from mlip.cli.console import show_log
+    from mlip.cli.console import console, show_log
     from mlip.cli.run_folder import open_run_folder
     from mlip.cli.schema import SCHEMAS
     from mlip.cli.schema_command import RunFolderConfig
@@ -78,12 +88,24 @@ def _run(arguments: Arguments) -> int:
         print(to_yaml(settings), end="")
         return 0
     show_log()
-    verb = import_module(f"mlip.cli.{arguments.verb.module}")
-    if not isinstance(settings, RunFolderConfig):
-        return int(verb.run(settings) or 0)
-    resume = getattr(settings, "resume", True)
-    with open_run_folder(settings.run.dir, arguments.verb.name, resume=resume):
-        return int(verb.run(settings) or 0)
+    try:
+        with InterruptWatch(
+            lambda _: print(f"\nmlip: stopping; {PRESS_AGAIN}", file=sys.stderr, flush=True),
+            leave=lambda: console().show_cursor(),  # which a progress bar hides
+            handler=signal.default_int_handler,
+            numbers=(signal.SIGINT,),
+        ):
+            verb = import_module(f"mlip.cli.{arguments.verb.module}")
+            if not isinstance(settings, RunFolderConfig):
+                return int(verb.run(settings) or 0)
+            resume = getattr(settings, "resume", True)
+            with open_run_folder(settings.run.dir, arguments.verb.name, resume=resume):
+                return int(verb.run(settings) or 0)
+    except KeyboardInterrupt:
+        if not arguments.verb.resumes:
+            raise
+        print("mlip: interrupted; the same command goes on from what is stored", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _system_error(error: OSError) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlip.cli.suggest import did_you_mean, listing, nearest
+from mlip.cli.catalog import options
+from mlip.cli.suggest import SAVED_MODEL, did_you_mean, listing, nearest
 from mlip.errors import MlipError
 
 if TYPE_CHECKING:
@@ -95,18 +97,39 @@ def read_overrides(items: Sequence[str], groups: Mapping[str, str | None]) -> li
                 )
         if parsed.is_delete():
             result.append(Deletion(key))
-        elif key in groups and _is_option(parsed.value()):
+        elif key in groups and _is_option(key, parsed.value()):
             result.append(Choice(key, str(parsed.value())))
         elif key in groups and parsed.value() is None and groups[key] is None:
             continue  # `experiment=null` when none is chosen by default
         else:
-            result.append(Value(key, _plain(parsed)))
+            value = _plain(parsed)
+            if isinstance(value, str):
+                _require_place(item, key, value, groups)
+            result.append(Value(key, value))
     return result
 
 
-def _is_option(value: Any) -> bool:
-    """Whether a value given to a group is the name of an option: no null, mapping or model file."""
-    return not (value is None or isinstance(value, dict) or str(value).endswith(".mlip"))
+def _require_place(item: str, key: str, value: str, groups: Mapping[str, str | None]) -> None:
+    """Raise where only one half of `tensor_product@model.convolution` is given."""
+    meant = []
+    for group in groups:
+        folder, _, place = group.partition("@")
+        leaf = place.rpartition(".")[2]
+        if place and key in (place, leaf, folder, f"{folder}.{leaf}"):
+            meant.append(f"{group}={value}")
+    if meant:
+        raise MlipError(
+            f"'{item}': what to take and where to put it stand together: write {listing(meant)}."
+        )
+
+
+def _is_option(group: str, value: Any) -> bool:
+    """Whether a value given to a group names an option: no null, mapping, saved model or folder."""
+    if value is None or isinstance(value, dict):
+        return False
+    path = Path(str(value))
+    is_model = path.suffix == ".mlip" or (path / SAVED_MODEL).is_file()
+    return not is_model or str(value) in options(group)
 
 
 def _plain(parsed: HydraOverride) -> Any:
@@ -120,7 +143,9 @@ def _plain(parsed: HydraOverride) -> Any:
 
 
 def _syntax_message(item: str) -> str:
-    value = item.partition("=")[2]
+    key, _, value = item.partition("=")
+    if key.strip() not in (key, "") and " " not in key.strip():
+        return f"Cannot read '{item}': write {key.strip()}={value.strip()} without spaces."
     if value[:1] in ("'", '"', "[", "{"):
         return f"Cannot read the value in '{item}': expected balanced quotes and brackets."
     return (

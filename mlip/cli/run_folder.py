@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from mlip.errors import MlipError
 from mlip.settings import Settings
 
 LOCK = ".command"  # in the run folder: locked while a command works there, and says which one
+SUBJECT = "subject.json"  # of which model and data the results are
 
 
 @contextmanager
 def open_run_folder(run_dir: Path, command: str, *, resume: bool = True) -> Iterator[None]:
     """Create a run folder, or reopen it, and keep other commands out of it meanwhile.
+
+    A command that ends without having written anything leaves no folder behind.
 
     Args:
         run_dir: `runs/NAME`.
@@ -31,6 +35,16 @@ def open_run_folder(run_dir: Path, command: str, *, resume: bool = True) -> Iter
         MlipError: if it cannot be written to, another process works in it, it holds the results
             of another verb, or it is not empty although `resume` is false.
     """
+    made = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
+    try:
+        with _locked(run_dir, command, resume):
+            yield
+    finally:
+        _remove_if_empty(run_dir, made)
+
+
+@contextmanager
+def _locked(run_dir: Path, command: str, resume: bool) -> Iterator[None]:
     with writing_to(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=run_dir) as probe:
@@ -64,6 +78,43 @@ def _check_content(run_dir: Path, before: str, command: str, resume: bool) -> No
             f"{run_dir} holds the results of mlip {before}, which mlip {command} would partly "
             "overwrite: choose another run.name or run.dir."
         )
+
+
+def _remove_if_empty(run_dir: Path, made: list[Path]) -> None:
+    """Remove the lock of a command that wrote nothing, and the folders made for it."""
+    with suppress(OSError):  # not empty, or not ours to remove
+        if [path.name for path in run_dir.iterdir()] == [LOCK]:
+            (run_dir / LOCK).unlink()
+        for folder in made:
+            folder.rmdir()
+
+
+def require_subject(run_dir: Path, subject: Mapping[str, str]) -> None:
+    """Refuse a folder whose `subject.json` says that the results there are of something else.
+
+    Args:
+        run_dir: the run folder.
+        subject: what the results to come are of, by option of the command.
+
+    Raises:
+        MlipError: if the folder holds the results of another model or other data.
+    """
+    path = run_dir / SUBJECT
+    if not path.is_file():
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    for option, value in subject.items():
+        if before.get(option) != value:
+            raise MlipError(
+                f"{run_dir} holds results of {option}={before.get(option)}, which those of "
+                f"{option}={value} would overwrite: choose another run.name, or remove the folder."
+            )
+
+
+def file_with_hash(path: Path) -> str:
+    """A file's name and the beginning of its SHA-256, which tells it from others of that name."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"{path.resolve()} (SHA-256 {digest[:12]})"
 
 
 def has_checkpoints(run_dir: Path) -> bool:

@@ -23,6 +23,7 @@ from mlip.cli.schema_data import (
     DataPrepareConfig,
     DataSplitConfig,
 )
+from mlip.cli.suggest import model_inside
 from mlip.data.dataset_settings import DatasetSettings
 from mlip.data.sources.labels import LabelKeys
 from mlip.models import MODEL_CONFIGS
@@ -40,6 +41,8 @@ FROM_DATA = ("elements", "avg_num_neighbors", "avg_num_atoms", "scale", "shift")
 
 def _existing(path: Path) -> Path:
     path = path.expanduser()
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, expected a file{model_inside(path)}")
     if not path.is_file():
         raise ValueError(f"file {path} was not found (looked from {Path.cwd()})")
     return path

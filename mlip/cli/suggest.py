@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
+from pathlib import Path
+
+SAVED_MODEL = "model.mlip"  # in a run folder
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The closest of `known` names, or `None` when nothing is near."""
     found = get_close_matches(name.lower(), {k.lower(): k for k in known}, n=1, cutoff=0.6)
     return {k.lower(): k for k in known}[found[0]] if found else None
+
+
+def completions(name: str, known: Iterable[str]) -> str | None:
+    """`a, b or c`: the known names that begin with this one; if none does, the closest."""
+    known = list(known)
+    found = [k for k in known if k.lower().startswith(name.lower())] if name else []
+    return listing(found) if found else nearest(name, known)
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str | None:
@@ -32,6 +42,12 @@ def nearest_key(key: str, known: Iterable[str]) -> str | None:
         return None
     leaf_ratio = SequenceMatcher(None, leaf.lower(), best.rpartition(".")[2].lower()).ratio()
     return best if leaf_ratio >= 0.6 else None
+
+
+def model_inside(folder: Path) -> str:
+    """` (its model is FOLDER/model.mlip)`, or nothing."""
+    path = folder / SAVED_MODEL
+    return f" (its model is {path})" if path.is_file() else ""
 
 
 def did_you_mean(suggestion: str | None) -> str:

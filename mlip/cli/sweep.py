@@ -18,6 +18,8 @@ from mlip.cli.schema_command import RunFolderConfig
 from mlip.cli.validate import validate
 from mlip.errors import MlipError
 
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # how a job ends that was told to
+
 
 class Job(NamedTuple):
     """One run of a sweep.
@@ -39,7 +41,7 @@ def sweep(arguments: Arguments) -> int:
     All configs are validated before the first job starts. A failing job does not stop the others.
 
     Returns:
-        0 if all jobs succeeded, else 1.
+        0 if all jobs succeeded, 128 + the signal's number if a job was stopped by one, else 1.
     """
     assert arguments.verb is not None
     jobs = [_job(arguments, swept, rest) for swept, rest in _combinations(arguments.overrides)]
@@ -51,6 +53,9 @@ def sweep(arguments: Arguments) -> int:
     for number, job in enumerate(jobs, 1):
         console().rule(f"job {number} of {len(jobs)}: {job.label}")
         codes.append(_run(arguments, job))
+        if codes[-1] in STOPPED:
+            console().print(f"sweep stopped in job {number}; the same command goes on")
+            return codes[-1]
     console().print(sweep_table([(job.label, job.run_dir) for job in jobs], codes))
     return 0 if not any(codes) else 1
 
@@ -85,13 +90,18 @@ def _job(arguments: Arguments, swept: tuple[str, ...], overrides: tuple[str, ...
 
 
 def _run(arguments: Arguments, job: Job) -> int:
-    """Run one job in a process of its own, passing SIGTERM on so that it can save."""
+    """Run one job in a process of its own, leaving it to that to answer signals and to save."""
     assert arguments.verb is not None
     command = [sys.executable, "-m", "mlip.cli.main", *arguments.verb.name.split()]
     command += [str(arguments.file)] if arguments.file else []
     process = subprocess.Popen([*command, *job.overrides])
-    previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    # A terminal sends Ctrl-C to both processes, a scheduler its SIGTERM to this one alone.
+    previous = [
+        (signal.SIGTERM, signal.signal(signal.SIGTERM, lambda *_: process.terminate())),
+        (signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_IGN)),
+    ]
     try:
         return process.wait()
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous:
+            signal.signal(number, handler)

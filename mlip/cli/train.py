@@ -14,6 +14,7 @@ from mlip.cli.build import (
     load_and_check,
     make_batches,
     new_model,
+    operators,
 )
 from mlip.cli.console import console
 from mlip.cli.provenance import versions
@@ -58,8 +59,7 @@ def run(settings: TrainConfig) -> int:
             settings=_shared_by_resumed_runs(settings, data),
             data_warnings=warnings,
         )
-    except Interrupted as stop:
-        console().print(stop.message, markup=False)
+    except Interrupted as stop:  # which the reporter has told of
         return int(stop.code or 0)
     if result.timing.train_step_ms is None and _is_finished(settings):
         console().print(f"{run_dir} holds the finished run; nothing was left to do.")
@@ -110,7 +110,7 @@ def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
         model = continue_from(settings.init_from, data.config, precision=trainer.precision)
     console().print(
         f"{template.name} with {count_parameters(model):,} parameters, cutoff {template.cutoff} Å, "
-        f"{trainer.precision}; {data.train!r}",
+        f"{trainer.precision}; {', '.join(operators(data.config))}; {data.train!r}",
         markup=False,
     )
     return data, model, warnings
@@ -167,13 +167,15 @@ def _finish(settings: TrainConfig, data: Data, result: FitResult) -> None:
 
 def _metadata(settings: TrainConfig, data: Data, result: FitResult) -> dict[str, Any]:
     """Provenance kept in the saved model."""
+    from mlip.data.summary import summarise
+
     timing = result.timing
     return {
         "training_config": settings.model_dump(mode="json"),
         "data": {
             "name": settings.dataset.name,
             "fingerprint": data.dataset.fingerprint,
-            "num_structures": {n: len(found) for n, found in data.dataset.subsets.items()},
+            "subsets": summarise(data.dataset),
         },
         "e0_origin": data.dataset.e0.origin,
         "versions": versions(),

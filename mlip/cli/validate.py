@@ -33,7 +33,7 @@ BOUNDS = {
     "less_than": "below {lt}",
     "less_than_equal": "at most {le}",
 }
-
+SYNONYMS = {"nvt": "langevin"}  # what others call a choice
 
 CONSTRAINED = "constrained-str"  # pydantic's name of the branch of a text with a pattern
 
@@ -165,8 +165,19 @@ def _sentence(place: Place, details: list[ErrorDetails], known: Sequence[str]) -
         return f"{key} is not set{hint}; give it as {key}=..."
     expected = " or ".join(dict.fromkeys(_expected(detail) for detail in details))
     choices = [choice for detail in details for choice in _choices(detail)]
-    suggestion = did_you_mean(nearest(str(value), choices)) if choices else ""
+    suggestion = did_you_mean(_meant(str(value), choices)) if choices else ""
+    if str(value).lower() == "none" and place.field and _takes_none(place.field.annotation):
+        suggestion = f" For none write {key}=null."
     return f"{key}={_show(value)}: expected {expected}{hint}.{suggestion}"
+
+
+def _meant(value: str, choices: Sequence[str]) -> str | None:
+    synonym = SYNONYMS.get(value.lower())
+    return synonym if synonym in choices else nearest(value, choices)
+
+
+def _takes_none(annotation: Any) -> bool:
+    return annotation is type(None) or any(map(_takes_none, get_args(annotation)))
 
 
 def _nearest_or_siblings(key: str, known: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,13 +135,25 @@ class Tally:
         present = np.flatnonzero(self.fractions)
         normal = self.normal[np.ix_(present, present)]
         solution, _, rank, _ = np.linalg.lstsq(normal, self.right[present], rcond=RANK_TOLERANCE)
-        total, squares = self.energy_sums
-        mean = float(total - self.fractions[present] @ solution) / self.energies
-        residual = squares - 2 * solution @ self.right[present] + solution @ normal @ solution
         origin = least_squares_origin(f"{self.energies} structures", int(rank), len(present))
-        variance = max(residual / self.energies - mean**2, 0.0)
         values = dict(zip(present.tolist(), solution.tolist(), strict=True))
-        return E0Table(values, origin, mean, float(np.sqrt(variance)))
+        mean, spread = self.energy_deviation(values) or (0.0, 0.0)
+        return E0Table(values, origin, mean, spread)
+
+    def energy_deviation(self, e0: Mapping[int, float]) -> tuple[float, float] | None:
+        """Mean and standard deviation of (E − ΣE0)/n, eV/atom; None without energies.
+
+        Args:
+            e0: energies of the isolated atoms by atomic number, eV; zero for those not named.
+        """
+        if not self.energies:
+            return None
+        values = _vector()
+        values[list(e0)] = list(e0.values())
+        total, squares = self.energy_sums
+        mean = float(total - self.fractions @ values) / self.energies
+        residual = squares - 2 * values @ self.right + values @ self.normal @ values
+        return mean, float(np.sqrt(max(residual / self.energies - mean**2, 0.0)))
 
     def to_json(self) -> dict[str, Any]:
         """As plain numbers, without the elements that do not occur."""

@@ -109,9 +109,10 @@ def timing_section(run: RunFolder, figures: Path) -> list[str]:
 
 
 def data_section(run: RunFolder, figures: Path) -> list[str]:
-    """Warnings of the data check, reference energies of the elements."""
+    """The subsets in numbers, warnings of the data check, reference energies of the elements."""
+    subsets = run.metadata.get("provenance", {}).get("data", {}).get("subsets")
+    parts = [_subsets_table(subsets)] if subsets else []
     warnings = [str(row.get("message", "")) for row in run.events_named("data_warning")]
-    parts = []
     if warnings:
         parts.append(html.bullets(warnings, "warnings"))
     elif run.events:
@@ -130,6 +131,34 @@ def data_section(run: RunFolder, figures: Path) -> list[str]:
             )
         )
     return parts
+
+
+def _subsets_table(subsets: dict[str, Row]) -> str:
+    header = [
+        ("subset", ""), ("structures", ""), ("atoms in one", ""), ("elements", ""),
+        ("mean E − ΣE0", "eV/atom"), ("its spread", "eV/atom"),
+        ("RMS force component", "eV/Å"), ("largest", "eV/Å"),
+    ]  # fmt: skip
+    numbers = (
+        "energy_mean_ev_per_atom", "energy_spread_ev_per_atom",
+        "forces_rms_ev_per_a", "forces_max_ev_per_a",
+    )  # fmt: skip
+    rows, sampled = [], []
+    for name, found in subsets.items():
+        smallest, largest = found["atoms"]
+        rows.append(
+            [
+                name,
+                format_number(found["structures"]),
+                f"{smallest}" if smallest == largest else f"{smallest}–{largest}",
+                " ".join(found["elements"]),
+                *(format_number(found[key]) for key in numbers),
+            ]
+        )
+        if found["looked_at"] < found["structures"]:
+            sampled.append(f"{found['looked_at']:,} structures of {name}")
+    note = f" A sample was looked at: {', '.join(sampled)}." if sampled else ""
+    return html.table(f"The data, with E0 as below.{note}", header, rows)
 
 
 def configuration_section(run: RunFolder, figures: Path) -> list[str]:

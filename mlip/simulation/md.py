@@ -205,6 +205,10 @@ class _Run:
     def advance(self) -> None:
         """Do the steps that are left."""
         settings, total = self.settings, self.settings.num_steps
+        if self.step == total and not self.is_new:
+            done = f"{self.folder} holds the finished run; nothing was left to do"
+            say(self.console, f"{done} (a longer md.time goes on with it)")
+            return
         self._announce()
         self._check()
         if self.is_new:

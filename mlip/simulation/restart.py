@@ -112,16 +112,17 @@ def find_restart(
     if changed:
         raise MlipError(
             f"{path.parent} holds a run with other settings: {', '.join(changed)}; restore them "
-            "to continue it or choose another folder."
+            "to continue it, or choose another folder, on the command line by run.name=…"
         )
     if state.origin != origin:
         raise MlipError(
             f"{path.parent} holds a run of another starting structure or potential; choose "
-            "another folder."
+            "another folder, on the command line by run.name=…"
         )
     if state.step > steps:
         raise MlipError(
-            f"{path.parent} holds a run of {state.step} steps, more than the {steps} asked for."
+            f"{path.parent} holds a run of {state.step} steps, more than the {steps} asked for; "
+            "choose another folder, on the command line by run.name=…"
         )
     return state
 

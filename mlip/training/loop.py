@@ -10,7 +10,7 @@ from typing import Any
 from flax import nnx
 
 from mlip.training.interfaces import BatchSource, FitResult
-from mlip.training.interrupt import InterruptWatch
+from mlip.training.interrupt import PRESS_AGAIN, InterruptWatch
 from mlip.training.loss import LossSettings
 from mlip.training.optimizer import OptimizerSettings
 from mlip.training.plan import Plan
@@ -18,6 +18,8 @@ from mlip.training.progress import Reporter, make_reporter
 from mlip.training.run import Run
 from mlip.training.schedule import ScheduleSettings
 from mlip.training.settings import TrainerSettings
+
+STOPPING = f"Stopping after the step or compilation that is under way, then saving; {PRESS_AGAIN}."
 
 
 def fit(
@@ -67,7 +69,11 @@ def fit(
     with ExitStack() as stack:
         reporter = reporter or make_reporter()
         stack.callback(reporter.close)
-        watch = stack.enter_context(InterruptWatch())
+        watch = stack.enter_context(
+            InterruptWatch(
+                lambda _: reporter.notice(STOPPING), lambda: _last_words(reporter, run_dir)
+            )
+        )
         run = Run(
             model,
             train_batches,
@@ -85,3 +91,11 @@ def fit(
         stack.callback(run.close)
         run.train()
         return run.result()
+
+
+def _last_words(reporter: Reporter, run_dir: Path | str) -> None:
+    """Say what is left when a second signal ends the process."""
+    reporter.notice(
+        f"Left at once; the same command goes on from the last checkpoint in {run_dir}."
+    )
+    reporter.close()

@@ -196,7 +196,8 @@ class Recorder:
 
     def _status(self, book: Bookkeeping) -> Status:
         share, seconds = self._plan.share(book), self.seconds
-        left = seconds * (1.0 - share) / share if share > 0 else 0.0
+        # By the clock that the share is of: the first step's, read late, has compiled meanwhile.
+        left = book.seconds * (1.0 - share) / share if share > 0 else 0.0
         return Status(book.epoch, book.step, share, seconds, left)
 
 

@@ -129,6 +129,25 @@ def test_file_may_choose_groups_by_a_defaults_list_or_by_name(tmp_path):
     assert "end_factor" not in schedule
 
 
+def test_an_option_of_the_command_line_replaces_the_section_of_the_file(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text(
+        "defaults: [loss: huber]\nloss: {huber_delta: 0.2}\n"
+        "schedule: {name: plateau, patience: 3}\n"
+        "model: {channels: 24, convolution: {name: matrix}}\n"
+        "trainer: {tensorboard: false, max_epochs: 7}\n"
+    )
+    place = "tensor_product@model.convolution"
+    words = ["schedule=constant", "loss=l1", f"{place}=so2", "logger=tensorboard"]
+    config = compose("train", words, file)
+    for group in ("schedule", "loss"):
+        assert config[group] == compose("train", words)[group]
+    assert (config["model"]["channels"], config["model"]["convolution"]["name"]) == (24, "so2")
+    assert (config["trainer"]["tensorboard"], config["trainer"]["max_epochs"]) == (True, 7)
+    experiment = compose("train", ["experiment=quickstart", "logger=tensorboard"])
+    assert experiment["trainer"]["tensorboard"] is True
+
+
 def test_resolved_config_read_back_gives_the_same_settings(tmp_path):
     from mlip.cli.render import to_yaml
 
@@ -156,7 +175,9 @@ def test_info_takes_an_architecture_or_a_file():
 
 def test_folders_of_other_verbs_are_named_after_their_input():
     config = compose("evaluate", ["model=runs/water/model.mlip", "data=test.xyz"])
-    assert config["run"]["dir"] == "runs/evaluate-water"
+    assert config["run"]["dir"] == "runs/evaluate-water-test"
+    config = compose("evaluate", ["model=runs/water/model.mlip", "dataset=quickstart"])
+    assert config["run"]["dir"] == "runs/evaluate-water-quickstart"
     assert compose("md", ["structure=start.xyz"])["run"]["name"] == "md-start"
 
 

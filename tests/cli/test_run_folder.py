@@ -2,7 +2,15 @@ import sys
 
 import pytest
 
-from mlip.cli.run_folder import LOCK, has_checkpoints, open_run_folder, write_json
+from mlip.cli.run_folder import (
+    LOCK,
+    SUBJECT,
+    file_with_hash,
+    has_checkpoints,
+    open_run_folder,
+    require_subject,
+    write_json,
+)
 from mlip.errors import MlipError
 
 
@@ -13,14 +21,39 @@ def opened(folder, command="train", **options):
 
 def test_folder_is_made_and_may_be_reopened(tmp_path):
     folder = tmp_path / "runs" / "a"
-    opened(folder)
-    (folder / "notes.txt").write_text("mine")
+    with open_run_folder(folder, "train"):
+        (folder / "notes.txt").write_text("mine")
     assert opened(folder) == [LOCK, "notes.txt"]
+
+
+def test_a_command_that_writes_nothing_leaves_nothing(tmp_path):
+    with pytest.raises(MlipError), open_run_folder(tmp_path / "runs" / "a" / "b", "train"):
+        raise MlipError("refused")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    opened(tmp_path / "mine")
+    opened(tmp_path / "mine" / "new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
+def test_results_of_something_else_are_not_overwritten(tmp_path):
+    model = tmp_path / "model.mlip"
+    model.write_bytes(b"one")
+    first = {"model": file_with_hash(model), "data": "test.xyz"}
+    require_subject(tmp_path, first)
+    write_json(tmp_path / SUBJECT, first)
+    require_subject(tmp_path, first)
+    model.write_bytes(b"another")
+    with pytest.raises(MlipError, match=r"results of model=.*choose another run\.name"):
+        require_subject(tmp_path, {**first, "model": file_with_hash(model)})
+    with pytest.raises(MlipError, match=r"data=test\.xyz, which those of data=hot\.xyz would"):
+        require_subject(tmp_path, {**first, "data": "hot.xyz"})
 
 
 def test_resume_false_starts_only_in_an_empty_folder(tmp_path):
     folder = tmp_path / "a"
     opened(folder, resume=False)
+    folder.mkdir()
     opened(folder, resume=False)
     (folder / "metrics.jsonl").touch()
     with pytest.raises(MlipError, match=r"not empty and resume=false.*run\.name"):
@@ -29,8 +62,8 @@ def test_resume_false_starts_only_in_an_empty_folder(tmp_path):
 
 def test_a_folder_keeps_the_results_of_one_verb(tmp_path):
     opened(tmp_path, "md")
-    opened(tmp_path, "relax")  # nothing was written
-    (tmp_path / "relaxed.xyz").touch()
+    with open_run_folder(tmp_path, "relax"):  # nothing was written before
+        (tmp_path / "relaxed.xyz").touch()
     with pytest.raises(MlipError, match=r"holds the results of mlip relax, which mlip train would"):
         opened(tmp_path, "train")
     opened(tmp_path, "relax")

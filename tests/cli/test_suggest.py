@@ -1,6 +1,6 @@
 import pytest
 
-from mlip.cli.suggest import listing, nearest, nearest_key
+from mlip.cli.suggest import completions, listing, nearest, nearest_key
 
 KEYS = ["model", "model.channels", "model.cutoff", "optimizer.lr", "trainer.second_stage.lr"]
 
@@ -28,3 +28,9 @@ def test_nearest_ignores_case():
 def test_listing():
     assert listing(["a"]) == "a"
     assert listing(["a", "b", "c"]) == "a, b or c"
+
+
+def test_completions_come_before_what_is_near():
+    known = ["gaunt_grid", "gaunt_poisson", "so2", "matrix"]
+    assert completions("gaunt", known) == "gaunt_grid or gaunt_poisson"
+    assert completions("so3", known) == "so2"

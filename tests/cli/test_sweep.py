@@ -17,6 +17,15 @@ def test_each_job_is_a_process_with_its_own_folder(trained, data_folder, tmp_pat
     assert any("relax.fmax=1e-09" in line and "failed (1)" in line for line in summary)
 
 
+def test_a_job_that_is_interrupted_ends_the_sweep(train_words, tmp_path, capsys, monkeypatch):
+    begun = []
+    monkeypatch.setattr("mlip.cli.sweep._run", lambda _, job: begun.append(job.label) or 130)
+    words = ["train", "-m", *train_words[1:], f"run.dir={tmp_path}", "trainer.seed=1,2"]
+    assert main(words) == 130
+    assert begun == ["trainer.seed=1"]
+    assert "sweep stopped in job 1; the same command goes on" in capsys.readouterr().out
+
+
 def test_summary_shows_the_force_errors_of_every_subset(tmp_path):
     for name, error in (("a", 12.34), ("b", 56.78)):
         (tmp_path / name).mkdir()

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import ase.io
 import numpy as np
 import pytest
 import yaml
@@ -42,6 +43,27 @@ def test_saved_model_knows_where_it_comes_from(trained):
     assert "atoms.xyz" in metadata["e0_origin"]
 
 
+def test_saved_model_and_report_show_the_data_in_numbers(trained, data_folder):
+    metadata = mlip.load(trained / "model.mlip").metadata
+    assert {n: s["structures"] for n, s in metadata["data"]["subsets"].items()} == {
+        "train": 14, "valid": 2, "hot": 6
+    }  # fmt: skip
+    found = metadata["data"]["subsets"]["hot"]
+    frames = ase.io.read(data_folder / "test.xyz", index=":")
+    forces = np.concatenate([atoms.get_forces() for atoms in frames])
+    assert found["forces_rms_ev_per_a"] == pytest.approx(np.sqrt(np.mean(forces**2)))
+    assert found["forces_max_ev_per_a"] == pytest.approx(np.abs(forces).max())
+    e0 = {atoms.symbols[0]: atoms.get_potential_energy()
+          for atoms in ase.io.read(data_folder / "atoms.xyz", index=":")}  # fmt: skip
+    energies = [(a.get_potential_energy() - sum(map(e0.get, a.symbols))) / len(a) for a in frames]
+    assert found["energy_mean_ev_per_atom"] == pytest.approx(np.mean(energies), abs=1e-6)
+    assert found["energy_spread_ev_per_atom"] == pytest.approx(np.std(energies), rel=1e-4)
+    assert (found["atoms"], found["elements"]) == (
+        [min(map(len, frames)), max(map(len, frames))], ["H", "O"]
+    )  # fmt: skip
+    assert f"{found['forces_rms_ev_per_a']:.2g}" in (trained / "report.html").read_text()
+
+
 def test_finished_run_is_not_done_again(trained, train_words, capsys):
     before = (trained / "model.mlip").stat().st_mtime_ns
     assert main([*train_words, f"run.dir={trained}"]) == 0
@@ -69,7 +91,9 @@ def test_same_folder_goes_on_when_asked_for_more(train_words, tmp_path, capsys):
     words = [*train_words, f"run.dir={tmp_path}"]
     assert main([*words, "trainer.max_epochs=1"]) == 0
     assert main([*words, "trainer.max_epochs=2"]) == 0
-    assert "Resuming from the checkpoint" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Resuming from the checkpoint" in said
+    assert "; convolution channelwise, product symmetric_contraction; " in said
     metadata = mlip.load(tmp_path / "model.mlip").metadata
     assert metadata["training"]["epochs"] == 2
 
@@ -103,6 +127,21 @@ def test_a_batch_larger_than_the_data_is_pointed_out(train_words, tmp_path, caps
     assert f"warning: {found}" in capsys.readouterr().out
 
 
+def test_evaluate_leaves_the_report_of_another_model_alone(
+    trained, data_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    model = shutil.copy(trained / "model.mlip", tmp_path)
+    words = ["evaluate", f"model={model}", f"data={data_folder}/test.xyz@:1"]
+    assert main(words) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    (tmp_path / "model.mlip").write_bytes(b"another")
+    assert main(words) == 2
+    assert f"holds results of model={model}" in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
+
+
 def test_md_and_relax_write_their_folders(trained, data_folder, tmp_path, capsys):
     common = [f"model={trained}/model.mlip", f"structure={data_folder}/start.xyz"]
     md = [f"run.dir={tmp_path}/md", "md.steps=5", "md.temperature=10"]
@@ -111,6 +150,11 @@ def test_md_and_relax_write_their_folders(trained, data_folder, tmp_path, capsys
     said = capsys.readouterr().out
     assert said.index("edges (first structure) …") < said.index("… took") < said.index("ps done")
     assert said.count("first structure") == 1
+    assert main(["md", *common, *md]) == 0
+    assert "nothing was left to do" in capsys.readouterr().out
+    assert main(["md", *common, *md, "md.temperature=20"]) == 2
+    assert "temperature=20.0 (was 10.0)" in (refused := capsys.readouterr().err)
+    assert "run.name=" in refused
     code = main(["relax", *common, f"run.dir={tmp_path}/relax", "relax.max_steps=2"])
     written = {path.name for path in (tmp_path / "relax").iterdir()}
     assert ("relaxed.xyz" in written) == (code == 0)

@@ -111,6 +111,8 @@ def test_command_prints_what_the_file_holds(frames, tmp_path, capsys):
     printed = capsys.readouterr().out
     for expected in ("23 (0 left out)", "H O", "RMS", "E0 from least squares", "neighbours within"):
         assert expected in printed
+    assert main(words) == 0
+    assert "nothing was left to do" in capsys.readouterr().out
 
 
 def test_preparing_needs_no_jax(root):

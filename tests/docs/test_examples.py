@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -53,6 +54,7 @@ def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
 def material(tmp_path_factory) -> Path:
     """A folder with every file that the examples name, and a tiny random potential."""
     from flax import nnx
+    from safetensors.numpy import load_file, save_file
 
     from mlip.io.saved_model import save
     from mlip.models.mace import MACE, MACEConfig
@@ -87,6 +89,11 @@ def material(tmp_path_factory) -> Path:
         folder / "crystal.xyz", Atoms("C2", [[0, 0, 0], [0.9, 0.9, 0.9]], cell=[3.6] * 3, pbc=True)
     )
     write(folder / "atoms.xyz", [isolated(number, energy) for number, energy in e0.items()])
+    golden = ROOT / "tests" / "golden" / "one_layer"
+    shutil.copy(golden.with_suffix(".json"), folder / "mace.json")
+    arrays = load_file(golden.with_suffix(".safetensors"))
+    weights = {k.removeprefix("weights/"): v for k, v in arrays.items() if k.startswith("weights/")}
+    save_file(weights, folder / "mace.safetensors")
     (folder / "3bpa").mkdir()
     (yaml,) = blocks(ROOT / "docs" / "train_on_your_data.md", "yaml")
     (folder / "water.yaml").write_text(yaml.text)

@@ -41,6 +41,33 @@ def failure(words, capsys):
         (["train", "model.channels=[1"], ["model.channels=[1", "balanced quotes and brackets"]),
         (["train", "model.channels=1,2"], ["--multirun"]),
         (["train", "nowhere.yaml"], ["nowhere.yaml was not found"]),
+        (
+            ["train", "model.convolution=so2"],
+            ["'model.convolution=so2'", "write tensor_product@model.convolution=so2."],
+        ),
+        (
+            ["train", "tensor_product=so2"],
+            ["tensor_product@model.convolution=so2 or tensor_product@model.product=so2."],
+        ),
+        (
+            ["train", "model=escn", "tensor_product@model.convolution=so2"],
+            ["model=escn has no model.convolution; it has tensor_product@model.product."],
+        ),
+        (
+            ["train", "tensor_product@model.convolution=gaunt"],
+            ["Did you mean gaunt_fourier, gaunt_grid, gaunt_poisson or gaunt_quadrature?"],
+        ),
+        (["md", "md.ensemble=nvt"], ["md.ensemble=nvt", "Did you mean langevin?"]),
+        (["train", "trainer.max_epochs=none"], ["For none write trainer.max_epochs=null."]),
+        (["train", "trainer.max_epochs", "=", "5"], ["Write trainer.max_epochs=5 without spaces"]),
+        (["train", "trainer.max_epochs=", "5"], ["Write trainer.max_epochs=5 without a space"]),
+        (["train", "trainer.max_epochs = 5"], ["write trainer.max_epochs=5 without spaces"]),
+        (["train", "a/my.xyz"], ["give the file as dataset.train=a/my.xyz."]),
+        (["md", "a/my.xyz"], ["give the file as structure=a/my.xyz."]),
+        (["md", "a"], ["give the saved model as model=a/model.mlip."]),
+        (["md", "model=a"], ["a is a folder, expected a file (its model is a/model.mlip)"]),
+        (["info", "model=a"], ["a is a folder, expected a file (its model is a/model.mlip)"]),
+        (["train", "model=a"], ["continued from by init_from=a/model.mlip"]),
         (["trian"], ["Unknown verb 'trian'", "Did you mean train?"]),
         (["info", "model=nowhere.mlip"], ["nowhere.mlip was not found"]),
         (["train", "run.name=${nothing}"], ["nothing"]),
@@ -61,9 +88,13 @@ def failure(words, capsys):
 )
 def test_mistakes_on_the_command_line(words, parts, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    for name in ("my.xyz", "model.mlip"):
+        (tmp_path / "a" / name).touch()
     message = failure(words, capsys)
     for part in parts:
         assert part in message
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize("key", ["model.lmaxx", "Model.lmax", "trainer.batchsize", "dataset.vald"])
@@ -200,6 +231,37 @@ def test_interrupt_outside_of_training_is_quiet(monkeypatch, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_ctrl_c_is_answered_and_the_command_says_that_it_goes_on(monkeypatch, capsys, tmp_path):
+    def run(settings):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+    monkeypatch.setattr("mlip.cli.data_prepare.run", run)
+    assert main(["data", "prepare", "data=a.xyz", f"output={tmp_path}/a.lmdb"]) == 130
+    said = capsys.readouterr().err
+    assert said.index("press Ctrl-C again to leave at once") < said.index(
+        "the same command goes on"
+    )
+
+
+def test_ctrl_c_is_answered_by_a_busy_process_and_leaves_at_once_the_second_time(root):
+    code = (
+        "import hashlib\n"
+        "from mlip.training.interrupt import InterruptWatch\n"
+        "with InterruptWatch(lambda _: print('stopping', flush=True), lambda: print('left')):\n"
+        "    print('busy', flush=True)\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)  # as deaf as a compilation\n"
+    )
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "busy\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "stopping\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert process.stdout.read() == "left\n"
+
+
 def test_sigterm_saves_and_the_same_command_goes_on(train_words, tmp_path, root, capsys):
     words = [*train_words, f"run.dir={tmp_path}"]
     process = subprocess.Popen(
@@ -221,7 +283,8 @@ def test_sigterm_saves_and_the_same_command_goes_on(train_words, tmp_path, root,
     finally:
         process.kill()
     assert process.returncode == 128 + signal.SIGTERM
-    assert "all is saved" in output
+    assert output.count("all is saved") == 1
+    assert output.index("Stopping after the step") < output.index("Stopped by SIGTERM")
     step = int(re.search(r"at step (\d+)", output).group(1))
     assert main([*words, "trainer.max_epochs=100000", f"trainer.max_steps={step + 1}"]) == 0
     assert f"step {step}" in capsys.readouterr().out

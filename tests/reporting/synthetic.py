@@ -9,6 +9,16 @@ from pathlib import Path
 import numpy as np
 
 SUBSETS = {"test_300K": 0.020, "test_600K": 0.045, "test_1200K": 0.110}
+DATA = {
+    "structures": 450,
+    "looked_at": 300,
+    "atoms": [9, 27],
+    "elements": ["H", "C", "N", "O"],
+    "energy_mean_ev_per_atom": -5.4321,
+    "energy_spread_ev_per_atom": 0.0123,
+    "forces_rms_ev_per_a": 1.2345,
+    "forces_max_ev_per_a": None,
+}
 STEPS = 90
 ELEMENTS = {1: "H", 6: "C", 7: "N", 8: "O"}
 
@@ -38,7 +48,7 @@ def write_run_folder(path: Path, frames: int = 6, epochs: int = 12, stress: bool
         "e0": {"H": -13.587, "C": -1029.489, "N": -1484.981, "O": -2041.982},
         "provenance": {
             "e0_origin": "isolated atoms of iso_atoms.xyz",
-            "data": {"name": "demo", "fingerprint": "a1b2c3d4"},
+            "data": {"name": "demo", "fingerprint": "a1b2c3d4", "subsets": {"train": DATA}},
             "versions": {"jax-mlip": "0.1.0", "jax": "0.12.0", "python": "3.12.3"},
         },
     }

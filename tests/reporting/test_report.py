@@ -58,6 +58,10 @@ def test_every_section_is_filled(complete):
     ):
         assert word in page
     assert "isolated atoms of iso_atoms.xyz" in page
+    assert "A sample was looked at: 300 structures of train" in page
+    (row,) = re.findall(r'<tr><th scope="row">train</th>.*?</tr>', page)
+    cells = re.findall(r"<td>(.*?)</td>", row)
+    assert cells == ["450", "9–27", "H C N O", "-5.43", "0.012", "1.23", "–"]
     assert "version of jax" in page
     assert "0.12.0" in page
     assert "a1b2c3d4" in page
