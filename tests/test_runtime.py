@@ -41,9 +41,8 @@ def test_compiled_programs_are_kept_in_the_users_cache_folder(root, tmp_path):
     assert "up to float32" in summary
 
 
-@pytest.mark.parametrize("switch", ["off", "OFF"])
-def test_the_cache_can_be_switched_off(root, tmp_path, switch):
-    summary = run(root, COMPILE, XDG_CACHE_HOME=str(tmp_path), MLIP_COMPILATION_CACHE=switch)
+def test_the_cache_can_be_switched_off(root, tmp_path):
+    summary = run(root, COMPILE, XDG_CACHE_HOME=str(tmp_path), MLIP_COMPILATION_CACHE="OFF")
     assert not any(tmp_path.iterdir())
     assert summary.endswith("compilation cache: off")
 
@@ -64,9 +63,11 @@ def test_precision_and_threads(root):
 from mlip import runtime
 runtime.prepare("float64", threads=1)
 import jax.numpy as jnp
-print(jnp.ones(3).dtype, runtime.num_threads())
+print(jnp.ones(3).dtype, runtime.num_threads(), runtime.summary())
 """
-    assert run(root, code, MLIP_COMPILATION_CACHE="off", NPROC=None) == "float64 1"
+    said = run(root, code, MLIP_COMPILATION_CACHE="off", NPROC=None)
+    assert said.startswith("float64 1 ")
+    assert said.endswith("compilation cache: off")
 
 
 def test_threads_after_the_start_are_refused():

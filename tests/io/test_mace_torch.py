@@ -1,17 +1,15 @@
 """Weights of torch models that do not fit are refused; the precision is the one asked for."""
 
 import json
-import subprocess
-import sys
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import load_file
 
 from mlip.errors import MlipError
 from mlip.io.mace_torch import from_torch_weights
-
-NAME = "tests/golden/one_layer"
 
 
 @pytest.fixture(scope="module")
@@ -115,27 +113,9 @@ def test_missing_hyperparameters(saved):
         from_torch_weights(few, weights)
 
 
-IN_SINGLE_PRECISION_MODE = f"""
-import json
-from pathlib import Path
-import jax
-from flax import nnx
-from safetensors.numpy import load_file
-from mlip.io.mace_torch import from_torch_weights
-arrays = load_file("{NAME}.safetensors")
-weights = {{k[8:]: v for k, v in arrays.items() if k.startswith("weights/")}}
-potential = from_torch_weights(json.loads(Path("{NAME}.json").read_text()), weights)
-assert not jax.config.jax_enable_x64
-print({{str(x.dtype) for x in jax.tree.leaves(nnx.state(potential.model, nnx.Param))}})
-"""
-
-
-def test_double_precision_outside_of_the_64_bit_mode(root):
-    done = subprocess.run(
-        [sys.executable, "-c", IN_SINGLE_PRECISION_MODE],
-        capture_output=True,
-        text=True,
-        cwd=root,
-        check=False,
-    )
-    assert done.stdout.strip() == "{'float64'}", done.stderr
+def test_double_precision_outside_of_the_64_bit_mode(saved):
+    with jax.enable_x64(False):
+        assert not jax.config.jax_enable_x64
+        potential = from_torch_weights(*saved)
+        weights = jax.tree.leaves(nnx.state(potential.model, nnx.Param))
+    assert {str(weight.dtype) for weight in weights} == {"float64"}

@@ -43,7 +43,8 @@ def main():
     runtime.enable_compilation_cache()
     often = {"checkpoint_minutes": 0.0} if step else {}
     run = streamed_toy_run(int(sys.argv[3])) if len(sys.argv) > 3 else toy_run()
-    arguments = fit_arguments(run_dir, max_epochs=3, **often)
+    epochs = 2 if len(sys.argv) > 3 else 3  # of 34 steps or of 5
+    arguments = fit_arguments(run_dir, max_epochs=epochs, **often)
     result = fit(*run, reporter=Killer(step), **arguments)
     leaves = jax.tree.leaves(nnx.state(result.model, nnx.Param))
     content = b"".join(np.asarray(leaf).tobytes() for leaf in leaves)

@@ -104,8 +104,8 @@ def toy_run() -> tuple[PairModel, Batches, Batches]:
 
 def streamed_toy_run(workers: int) -> tuple[PairModel, StreamedBatches, Batches]:
     """Model, streamed training batches of two windows an epoch, and validation batches."""
-    frames = Frames([Part(MadeUp(40), range(40))])
-    sample = frames.sample(40).structures
+    frames = Frames([Part(MadeUp(34), range(34))])
+    sample = frames.sample(34).structures
     train = StreamedBatches(
         frames, sample, cutoff=CUTOFF, elements=ELEMENTS, e0=E0, batch_size=1, workers=workers
     )

@@ -31,18 +31,10 @@ def test_a_killed_run_ends_bitwise_equal_to_one_that_was_not(root, tmp_path):
     # In the middle of an epoch, and as every step is saved, while a checkpoint is being written.
     killed = train(root, tmp_path / "killed", 8)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = train(root, tmp_path / "killed")
-    whole = train(root, tmp_path / "whole")
-    assert resumed.returncode == whole.returncode == 0, resumed.stderr + whole.stderr
-    assert resumed.stdout == whole.stdout
-    assert validations(tmp_path / "killed") == validations(tmp_path / "whole")
-    assert events(tmp_path / "killed").count("resume") == 1
-
-
-def test_so_does_one_that_is_killed_from_outside_at_random_times(root, tmp_path):
+    # Then from outside, at random times.
     random = np.random.default_rng(0)
     signals = []
-    for _ in range(3):
+    for _ in range(2):
         process = start(root, tmp_path / "killed", NEVER)
         wait_for_the_first_row(process, tmp_path / "killed" / "metrics.jsonl")
         time.sleep(random.uniform(0.0, 0.5))
@@ -55,10 +47,11 @@ def test_so_does_one_that_is_killed_from_outside_at_random_times(root, tmp_path)
     assert resumed.returncode == whole.returncode == 0, resumed.stderr + whole.stderr
     assert resumed.stdout == whole.stdout
     assert validations(tmp_path / "killed") == validations(tmp_path / "whole")
+    assert 1 <= events(tmp_path / "killed").count("resume") <= 3
 
 
 def test_so_does_a_streamed_run_with_another_number_of_workers(root, tmp_path):
-    killed = train(root, tmp_path / "killed", 45, 2)  # within a window of the second epoch
+    killed = train(root, tmp_path / "killed", 37, 2)  # within a window of the second epoch
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = train(root, tmp_path / "killed", 0, 1)
     whole = train(root, tmp_path / "whole", 0, 0)
