@@ -166,6 +166,7 @@ def _metadata(settings: TrainConfig, data: Data, result: FitResult) -> dict[str,
         "data": {
             "name": settings.dataset.name,
             "fingerprint": data.dataset.fingerprint,
+            "energy_reference": data.dataset.energy_reference,
             "num_structures": {n: len(found) for n, found in data.dataset.subsets.items()},
         },
         "e0_origin": data.dataset.e0.origin,

@@ -268,7 +268,7 @@ def test_energies_that_count_from_different_zeros_are_refused(waters_file, tmp_p
     write(tmp_path / "more.xyz", [make_water(seed) for seed in range(20, 25)])
     adsorption = {"file": "more.xyz", "source": {"energy_reference": "referenced"}}
     parts = {"a": "waters.xyz", "b": adsorption}
-    with pytest.raises(MlipError, match=r"waters\.xyz has total energies, more\.xyz has ref"):
+    with pytest.raises(MlipError, match=r"waters\.xyz has unstated energies, more\.xyz has ref"):
         load_dataset(settings(waters_file, train=parts))
     assert len(load_dataset(settings(waters_file, train=parts, mix_energies=True)).train) == 14
 
@@ -288,3 +288,33 @@ def test_duplicates_cannot_be_looked_for_in_a_stream(waters_file):
     spec = {"file": "waters.xyz", "exclude_duplicates_of_train": True}
     with pytest.raises(MlipError, match=r"tests\.t: duplicates cannot be looked for"):
         load_dataset(settings(waters_file, stream=True, tests={"t": spec}))
+
+
+def test_atoms_on_one_spot_are_left_out_on_request(waters_file, tmp_path, make_water):
+    waters = [make_water(seed) for seed in range(12)]
+    waters[4].positions[:] = 0
+    write(tmp_path / "a.xyz", waters)
+    options = {"train": "a.xyz", "e0": {"H": -13.0, "O": -2040.0}, "on_bad_record": "skip"}
+    for stream in (False, True):
+        dataset = load_dataset(settings(waters_file, **options, stream=stream))
+        (note,) = [note for note in dataset.notes if "cannot be used" in note]
+        assert "left out 1 of 1" in note
+        assert "a.xyz#4: atoms 0 and 1 are" in note
+        preflight(dataset, 5.0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_split_by_trajectories_that_nobody_knows_is_refused(waters_file, stream):
+    options = {"split_by": "trajectory", "stream": stream}
+    with pytest.raises(MlipError, match=r"waters\.xyz: no record says to which trajectory"):
+        load_dataset(settings(waters_file, **options))
+    load_dataset(settings(waters_file, **options, valid_count=None, valid="waters.xyz@2:4"))
+
+
+def test_isolated_atoms_do_not_belong_to_other_energies_than_total_ones(waters_file):
+    for reference in ("referenced", "atomisation"):
+        with pytest.raises(MlipError, match=f"the training energies are {reference} ones"):
+            load_dataset(settings(waters_file, energy_reference=reference))
+        fitted = settings(waters_file, energy_reference=reference, e0="least_squares")
+        assert load_dataset(fitted).energy_reference == reference
+    assert load_dataset(settings(waters_file)).energy_reference == "unstated"

@@ -160,8 +160,17 @@ def test_element_only_in_a_test_subset(path):
     atoms = water(50)
     atoms.symbols[0] = "S"
     write(path.with_name("test.xyz"), atoms)
-    refused(path, r"t contains S, which the training data \(and E0\) do not: test\.xyz#0",
-            tests={"t": {"file": "test.xyz"}})  # fmt: skip
+    message = r"t contains S, which the training data do not, .*or leave them out: test\.xyz#0"
+    refused(path, message, tests={"t": {"file": "test.xyz"}})
+
+
+def test_element_only_in_the_validation_data_whatever_e0_says(path):
+    atoms = water(50)
+    atoms.symbols[0] = "S"
+    write(path.with_name("valid.xyz"), atoms)
+    np.savez(path.with_name("e0.npz"), coeff=np.full(20, -1.0))
+    message = r"valid contains S, which the training data do not, .*whatever E0 there is"
+    refused(path, message, valid="valid.xyz", e0="e0.npz", preflight={"max_energy_per_atom": 1e6})
 
 
 def test_a_periodic_cell_of_zero_volume(path):

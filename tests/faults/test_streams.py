@@ -5,7 +5,10 @@ import os
 import signal
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from flax import nnx
 
 from mlip.data.frames import Frames, Part
 from mlip.data.streaming import StreamedBatches
@@ -53,6 +56,31 @@ def test_a_killed_worker_is_one_clear_error():
     with pytest.raises(MlipError, match=rf"process {worker}\) was killed by SIGKILL") as error:
         list(batches)
     assert "dataset.workers" in str(error.value)
+
+
+@needs_proc
+def test_a_run_whose_worker_is_killed_goes_on_as_if_nothing_had_happened(tmp_path):
+    kept = fit(PairModel(), stream(), None, **_last(fit_arguments(tmp_path / "kept", max_epochs=2)))
+    batches = stream()
+    made = batches.stream
+
+    def killed(epoch: int, start: int = 0):
+        for number, batch in enumerate(made(epoch, start)):
+            if number == 50:
+                (worker,) = children()
+                os.kill(worker, signal.SIGKILL)
+            yield batch
+
+    batches.stream = killed
+    arguments = _last(fit_arguments(tmp_path / "killed", max_epochs=2))
+    with pytest.raises(MlipError, match="was killed by SIGKILL"):
+        fit(PairModel(), batches, None, **arguments)
+    assert int(next((tmp_path / "killed" / "checkpoints").iterdir()).name) >= 50
+    resumed = fit(PairModel(), stream(), None, **arguments)
+    assert resumed.step == kept.step == 76
+    left, right = (jax.tree.leaves(nnx.state(run.model)) for run in (kept, resumed))
+    for before, after in zip(left, right, strict=True):
+        np.testing.assert_array_equal(before, after)
 
 
 @needs_proc

@@ -52,6 +52,10 @@ class Concatenation(Source):
         part, local = self._locate(index)
         return part.num_atoms(local)
 
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        part, local = self._locate(index)
+        return part.atomic_numbers(local)
+
     def trajectory(self, index: int) -> str:
         part, local = self._locate(index)
         return part.trajectory(local)
@@ -63,6 +67,12 @@ class Concatenation(Source):
     def energy_reference(self) -> EnergyReference:
         """That of the parts; `unstated` where they differ."""
         return next(iter(self._references)) if len(self._references) == 1 else "unstated"
+
+    @property
+    def elements(self) -> frozenset[int] | None:
+        found = [part.elements for part in self.parts]
+        known = [elements for elements in found if elements is not None]
+        return frozenset().union(*known) if len(known) == len(found) else None
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".xyz", ".extxyz")
 SHORTEST = 7  # bytes of an atom's line: H 0 0 0
+SYMBOLS_FIRST = re.compile(r'Properties="?species:S:1[:"\s]')
 FRAME = np.dtype([("offset", np.int64), ("size", np.int32), ("atoms", np.int32)])
 
 
@@ -83,7 +85,7 @@ class ExtxyzSource(LabelledFile):
     Args:
         path: file ending in .xyz or .extxyz, or that followed by .xz or .gz.
         keys: names of the labels.
-        energy_reference: what the energies count from; None: total.
+        energy_reference: what the energies count from; None: unstated.
         option: as in `read_extxyz`.
 
     Raises:
@@ -105,6 +107,10 @@ class ExtxyzSource(LabelledFile):
 
     def num_atoms(self, index: int) -> int:
         return int(self._frames["atoms"][index])
+
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        text = read_frame(plain_copy(self.path), self._frames[index])
+        return frame_numbers(text, self.identifier(index))
 
     def sizes(self) -> np.ndarray:
         return np.array(self._frames["atoms"])
@@ -202,6 +208,26 @@ def parse_frame(text: bytes, name: str) -> Atoms:
             f"frame {name.rpartition('#')[2]} is not valid extended XYZ ({error}); "
             "compare it with its neighbours and mend or remove it.",
         ) from error
+
+
+def frame_numbers(text: bytes, name: str) -> np.ndarray:
+    """Atomic numbers of a frame, int32: of the symbols in the first column, if that holds them.
+
+    Args:
+        text: of the frame.
+        name: of the record.
+
+    Raises:
+        BadRecordError: as `parse_frame`, or for an unknown symbol.
+    """
+    from ase.data import atomic_numbers
+
+    with decoding(name):
+        count, comment, *lines = text.decode().splitlines()
+        if SYMBOLS_FIRST.search(comment) is None:
+            return np.asarray(parse_frame(text, name).numbers, np.int32)
+        symbols = (line.split(None, 1)[0].capitalize() for line in lines[: int(count)])
+        return np.array([atomic_numbers[symbol] for symbol in symbols], np.int32)
 
 
 def _require_extxyz(path: Path) -> None:

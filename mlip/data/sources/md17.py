@@ -63,6 +63,10 @@ class Md17Source(Source):
     def energy_reference(self) -> EnergyReference:
         return self._stated or "total"
 
+    @property
+    def elements(self) -> frozenset[int] | None:
+        return frozenset(self._arrays.numbers.tolist())
+
     def __len__(self) -> int:
         return len(self._arrays.energies)
 
@@ -71,6 +75,9 @@ class Md17Source(Source):
 
     def num_atoms(self, index: int) -> int:
         return len(self._arrays.numbers)
+
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        return self._arrays.numbers
 
     def sizes(self) -> np.ndarray:
         return np.full(len(self), self.num_atoms(0), np.int32)

@@ -16,7 +16,14 @@ import numpy as np
 
 from mlip.data.sources.cache import cached_index, plain_copy
 from mlip.data.sources.compression import COMPRESSED, decompressed
-from mlip.data.sources.extxyz import FRAME, frame_table, frames, parse_frame, read_frame
+from mlip.data.sources.extxyz import (
+    FRAME,
+    frame_numbers,
+    frame_table,
+    frames,
+    parse_frame,
+    read_frame,
+)
 from mlip.data.sources.labels import LabelKeys, structure_from_atoms
 from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
 from mlip.data.structure import Structure
@@ -75,13 +82,19 @@ class S2efChunk(Source):
 
     @property
     def _frames(self) -> np.ndarray:
-        return _table(self.path, self._text)
+        return _table(
+            self.path, self.path.stat().st_mtime_ns, self._text, self._text.stat().st_mtime_ns
+        )
 
     def identifier(self, index: int) -> str:
         return f"{self.path.name}#{index}"
 
     def num_atoms(self, index: int) -> int:
         return int(self._frames["atoms"][index])
+
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        text = read_frame(plain_copy(self.path), self._frames[index])
+        return frame_numbers(text, self.identifier(index))
 
     def sizes(self) -> np.ndarray:
         return np.array(self._frames["atoms"])
@@ -129,9 +142,13 @@ def _text_beside(path: Path) -> Path:
     )
 
 
-@lru_cache(maxsize=OPEN_CHUNKS)
 def _read_text(text: Path) -> np.ndarray:
     """System, frame and reference energy of each line; NaN where a line has none."""
+    return _parse_text(text, text.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=OPEN_CHUNKS)
+def _parse_text(text: Path, changed: int) -> np.ndarray:
     with decompressed(text) as content:
         lines = content.read().decode(errors="replace").split()
     if not lines:
@@ -153,10 +170,12 @@ def _read_text(text: Path) -> np.ndarray:
 
 
 @lru_cache(maxsize=OPEN_CHUNKS)
-def _table(path: Path, text: Path) -> np.ndarray:
-    """An array of `ENTRY`: where each frame of a chunk stands and what its line says."""
-    changed = text.stat().st_mtime_ns
-    return cached_index(path, f"frames-{changed}", lambda: _make_table(path, text))
+def _table(path: Path, path_changed: int, text: Path, text_changed: int) -> np.ndarray:
+    """An array of `ENTRY`: where each frame of a chunk stands and what its line says.
+
+    The times of change tell files from those that they replaced.
+    """
+    return cached_index(path, f"frames-{text_changed}", lambda: _make_table(path, text))
 
 
 def _make_table(path: Path, text: Path) -> np.ndarray:

@@ -3,9 +3,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import lmdb
+import pytest
+
 from mlip.data.sources import lmdb_file
 from mlip.data.sources.lmdb_file import LmdbFile
 from mlip.data.sources.lmdb_file import _open as open_file
+from mlip.errors import MlipError
 from tests.data.sources.written import write_lmdb
 
 FORKED = """
@@ -62,3 +66,28 @@ def test_a_forked_process_opens_it_anew(tmp_path):
     command = [sys.executable, "-c", FORKED, str(write(tmp_path))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_file_that_is_replaced_is_read_anew(tmp_path):
+    path = write(tmp_path)
+    before = LmdbFile(path)
+    assert before.get(b"7") == b"x" * 1000
+    write_lmdb(tmp_path / "b.lmdb", {b"7": b"new"}).replace(path)
+    after = LmdbFile(path)
+    assert (after.get(b"7"), after.entries) == (b"new", 1)
+    assert before.get(b"8") == b"x" * 1000  # the file that it was made for, while it is open
+    lmdb_file.close_unread()
+    assert after.get(b"7") == b"new"
+    with pytest.raises(MlipError, match=r"a\.lmdb has been changed or replaced while it was read"):
+        before.get(b"8")
+
+
+def test_a_file_that_is_written_to_is_read_anew(tmp_path):
+    path = write(tmp_path)
+    assert LmdbFile(path).get(b"new") is None
+    with (
+        lmdb.open(str(path), subdir=False, lock=False, map_size=1 << 26) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        transaction.put(b"new", b"value")
+    assert LmdbFile(path).get(b"new") == b"value"

@@ -111,7 +111,10 @@ def test_sources_one_after_the_other(tmp_path, make_water):
 
 def test_energies_are_mixed_on_request_only(tmp_path, make_water):
     write(tmp_path / "a.xyz", make_water())
-    total = ExtxyzSource(tmp_path / "a.xyz")
+    total = ExtxyzSource(tmp_path / "a.xyz", energy_reference="total")
+    unstated = ExtxyzSource(tmp_path / "a.xyz")
+    with pytest.raises(MlipError, match=r"a\.xyz has total energies, a\.xyz has unstated"):
+        Concatenation([total, unstated])
     referenced = ExtxyzSource(tmp_path / "a.xyz", energy_reference="referenced")
     with pytest.raises(MlipError, match=r"a\.xyz has total energies, a\.xyz has ref"):
         Concatenation([total, referenced])
@@ -170,5 +173,6 @@ def test_every_shared_file(shared):
             structure = source[index]
             assert structure.energy is not None, name
             assert len(structure) == source.num_atoms(index)
+            np.testing.assert_array_equal(source.atomic_numbers(index), structure.numbers)
     atoms = SourceSettings(keys=LabelKeys(forces=None))
     assert len(open_source(Path(shared) / "data" / "3bpa" / "iso_atoms.xyz", atoms)) == 4

@@ -53,6 +53,15 @@ def test_by_index_as_in_order(chunk):
     assert [source.trajectory(i) for i in range(3)] == ["random0", "random0", "random1"]
 
 
+def test_a_chunk_that_is_replaced_is_read_anew(chunk, tmp_path, make_water):
+    assert open_source(chunk)[2].identifier == "0.extxyz.xz#2"
+    write_chunk(tmp_path, 0, [make_water(5)], [-2000.0])
+    source = open_source(chunk)
+    (structure,) = source
+    assert source[0].energy == structure.energy
+    assert structure.energy == pytest.approx(make_water(5).get_potential_energy() + 2000)
+
+
 def test_a_folder_of_chunks(tmp_path, make_water):
     for number in range(11):
         write_chunk(tmp_path, number, [make_water(number)], None)
