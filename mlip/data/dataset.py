@@ -22,7 +22,6 @@ from mlip.data.sources.source import (
     Source,
     left_out,
     quoted,
-    require_trajectories,
 )
 from mlip.data.splits import composition, split, without_duplicates
 from mlip.data.stream_elements import fitted_over_all, known_elements, require_e0
@@ -286,8 +285,6 @@ class _Loader:
         structures: list[Structure] = []
         groups: list[str] = []
         for part in parts:
-            if unit == "trajectory" and option == "train" and self._settings.valid is None:
-                require_trajectories(part.source, part.records)
             read = self._read(part)
             self._note_faults(option, read.faults, len(part.records))
             for record, structure in zip(read.records, read.structures, strict=True):

@@ -12,7 +12,7 @@ from mlip.data.dataset_settings import SplitUnit
 from mlip.data.files import in_order
 from mlip.data.frames import Part
 from mlip.data.records import take
-from mlip.data.sources.source import BadRecordError, left_out, require_trajectories
+from mlip.data.sources.source import BadRecordError, left_out
 from mlip.data.splits import composition, hash64, structure_key
 from mlip.data.structure import Structure, is_isolated_atom
 from mlip.errors import MlipError
@@ -51,8 +51,9 @@ def split_records(
     """Deal the groups of records to subsets at random, none of them to two.
 
     Every structure is read once; two numbers of eight bytes are kept for each. The order of the
-    groups is that of a hash of their names and the seed, so it is the same for every copy and
-    format of the data. Frames that two trajectories have in common stay in the first subset only.
+    groups is that of a hash of their names and the seed, so it is the same for every copy of the
+    data; that of trajectories and compositions for every format, too. Frames that two trajectories
+    have in common stay in the first subset only.
 
     Args:
         part: the records.
@@ -64,12 +65,9 @@ def split_records(
 
     Raises:
         BadRecordError: for a record that cannot be used, unless these are left out.
-        MlipError: for fractions that are not 1 in all, a subset that would be empty, or
-            trajectories that are not known.
+        MlipError: for fractions that are not 1 in all, or a subset that would be empty.
     """
     _require_fractions(fractions)
-    if by == "trajectory":
-        require_trajectories(part.source, part.records)
     count = len(part.records)
     groups, keys = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
     usable, isolated = np.zeros(count, bool), np.zeros(count, bool)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlip.data.frames import Part
 from mlip.data.records import Marked, Shuffled
-from mlip.data.sources.source import BadRecordError, require_trajectories
+from mlip.data.sources.source import BadRecordError
 from mlip.data.splits import composition, is_held_out
 from mlip.errors import MlipError
 
@@ -32,7 +32,7 @@ def split_parts(
         unit: `frame`, `trajectory` or `composition`.
 
     Raises:
-        MlipError: if nothing would be left on one of the sides, or no trajectory is known.
+        MlipError: if nothing would be left on one of the sides.
     """
     total = sum(len(part.records) for part in parts)
     if not 0 < valid_count < total:
@@ -69,8 +69,6 @@ def _by_frame(parts: Sequence[Part], fraction: float, seed: int) -> list[tuple[P
 
 def _by_group(part: Part, fraction: float, seed: int, unit: str) -> tuple[Part, Part]:
     records = part.records
-    if unit == "trajectory":
-        require_trajectories(part.source, records)
     marks = np.zeros(len(records), bool)
     last, held_out = None, False
     for place, record in enumerate(records):

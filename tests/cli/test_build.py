@@ -8,15 +8,16 @@ import sys
 import pytest
 
 from mlip.cli.build import make_batches
+from mlip.cli.compose import compose
+from mlip.cli.schema import TrainConfig
+from mlip.cli.validate import validate
 from mlip.data.dataset import load_dataset
-from mlip.data.dataset_settings import DatasetSettings
 from mlip.errors import MlipError
-from mlip.models.mace import MACEConfig
-from tests.support.training import E0
+from tests.support.cli import TINY
 
 pytest_plugins = ("tests.support.cli",)
 
-BATCH, CUTOFF = 4, 4.0
+BATCH = 4
 PROCESS = """
 import json, sys
 import jax
@@ -40,14 +41,14 @@ print(json.dumps(found))
 
 
 def batches(folder, *, stream):
-    energies = {"H": E0[1], "O": E0[8]}
-    settings = DatasetSettings(
-        name="clusters", root=folder, train="train.xyz", valid="test.xyz", e0=energies,
-        stream=stream, workers=0,
-    )  # fmt: skip
-    template = MACEConfig(channels=4, lmax=0, hidden_lmax=0, correlation=1, cutoff=CUTOFF)
-    options = {"batch_size": BATCH, "precision": "float32", "seed": 3}
-    return make_batches(load_dataset(settings), template, **options)
+    words = [
+        *TINY, f"dataset.root={folder}", "dataset.train=train.xyz", "dataset.valid=test.xyz",
+        "dataset.isolated_atoms=atoms.xyz", f"dataset.stream={str(stream).lower()}",
+        "dataset.workers=0",
+    ]  # fmt: skip
+    settings = validate(TrainConfig, compose("train", words))
+    dataset = load_dataset(settings.dataset)
+    return make_batches(dataset, settings.model, batch_size=BATCH, precision="float32", seed=3)
 
 
 def names(found):

@@ -100,9 +100,23 @@ def test_truncated_in_the_middle_of_a_frame(path):
     refused(path, "frame 9 announces 3 atoms but has 1: the file is truncated")
 
 
-def test_truncated_in_the_middle_of_a_line(path):
-    path.write_text(path.read_text()[:-40])
-    refused(path, "frame 9 is not valid extended XYZ")
+@pytest.mark.parametrize("cut", [6, 40], ids=["a number", "a line"])
+def test_truncated_in_the_middle(path, cut):
+    path.write_text(path.read_text()[:-cut])
+    refused(path, r"the last line of frame 9 ends after \d+ of \d+ characters: the file is trunc")
+
+
+def test_truncated_in_the_middle_of_a_number(path):
+    path.write_text(path.read_text().rstrip()[:-5])
+    with pytest.raises(
+        MlipError, match=r"the last line of frame 9 ends after \d+ of \d+ characters"
+    ):
+        load(path)
+
+
+def test_a_last_line_without_end_is_whole(path):
+    path.write_text(path.read_text().rstrip("\n"))
+    assert len(load(path).train) == 8
 
 
 def test_a_line_too_many(path):
@@ -170,7 +184,8 @@ def test_element_only_in_the_validation_data_whatever_e0_says(path):
     write(path.with_name("valid.xyz"), atoms)
     np.savez(path.with_name("e0.npz"), coeff=np.full(20, -1.0))
     message = r"valid contains S, which the training data do not, .*whatever E0 there is"
-    refused(path, message, valid="valid.xyz", e0="e0.npz", preflight={"max_energy_per_atom": 1e6})
+    limits = {"max_energy_per_atom": 1e6}
+    refused(path, message, valid="valid.xyz", valid_count=None, e0="e0.npz", preflight=limits)
 
 
 def test_a_periodic_cell_of_zero_volume(path):

@@ -128,6 +128,15 @@ def test_damaged_records_are_counted_on_request(tmp_path):
     assert result.epoch == 2
 
 
+def test_damaged_records_of_the_validation_data_are_counted_too(tmp_path):
+    valid = stream(bad=(17,), skip=True, workers=0)
+    result = fit(PairModel(), stream(workers=0), valid, **fit_arguments(tmp_path, max_steps=2))
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    skipped = [row for row in rows if row.get("event") == "skipped_records"]
+    assert {row["faults"][0].partition(":")[0] for row in skipped} == {"made_up#17"}
+    assert result.skipped_records == len(skipped) == 2  # before the training and at its end
+
+
 def test_a_mistake_in_a_worker_shows_where_it_happened():
     class Broken(MadeUp):
         def __getitem__(self, index):

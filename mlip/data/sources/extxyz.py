@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".xyz", ".extxyz")
 SHORTEST = 7  # bytes of an atom's line: H 0 0 0
+PADDED = 30  # bytes of a line that a program has written in columns, at least
 SYMBOLS_FIRST = re.compile(r'Properties="?species:S:1[:"\s]')
 FRAME = np.dtype([("offset", np.int64), ("size", np.int32), ("atoms", np.int32)])
 
@@ -140,7 +141,8 @@ def frames(content: IO[bytes], path: Path) -> Iterator[tuple[int, bytes, int]]:
         offset in bytes, text and number of atoms of a frame.
 
     Raises:
-        MlipError: for a frame that has too few lines, or does not start with a count.
+        MlipError: for a frame that has too few lines, is cut inside its last one, or does not start
+            with a count.
     """
     offset = index = 0
     for header in content:
@@ -162,10 +164,27 @@ def frames(content: IO[bytes], path: Path) -> Iterator[tuple[int, bytes, int]]:
                     f"{path}: frame {index} announces {count} atoms but has {found}: the file is "
                     "truncated; copy it again or remove the frame."
                 )
+        _require_whole_line(lines, path, index)
         text = b"".join([header, *lines])
         offset = start + len(text)
         yield start, text, count
         index += 1
+
+
+def _require_whole_line(lines: list[bytes], path: Path, index: int) -> None:
+    """Refuse a last line without end that is shorter than all others, where these are equally long.
+
+    Cut inside its last number it would read as another one.
+    """
+    *others, last = lines[1:] or [b"\n"]
+    lengths = {len(line.rstrip()) for line in others}
+    if not last.endswith(b"\n") and len(others) > 1 and len(lengths) == 1:
+        (length,) = lengths
+        if len(last) < length >= PADDED:
+            raise MlipError(
+                f"{path}: the last line of frame {index} ends after {len(last)} of {length} "
+                "characters: the file is truncated; copy it again or remove the frame."
+            )
 
 
 def frame_table(path: Path) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,20 +83,31 @@ class LmdbFile:
         return _state_of(self.path)
 
     @contextmanager
-    def _reading(self) -> Iterator[Any]:  # lmdb's types allow for values that are not bytes
-        """A transaction; the file stays open while there is one."""
+    def _reading(self, *, in_order: bool = False) -> Iterator[Any]:
+        """A transaction; the file stays open while there is one.
+
+        Read in order, the system may read ahead, unless others are reading from the file already.
+        """
         with _lock:
+            if in_order and self._state in _open_files:
+                _close([self._state])
             if self._state not in _open_files:
                 if _state_of(self.path) != self._state:
                     raise MlipError(
                         f"{self.path} has been changed or replaced while it was read; start again."
                     )
-                _open_files[self._state] = _Shared(_open(self.path))
+                # LMDB opens no file twice, not even one that has been written to since.
+                _close([state for state in _open_files if state.name == self._state.name])
+                _open_files[self._state] = _Shared(_open(self.path, in_order))
             shared = _open_files[self._state]
             shared.readers += 1
         try:
             with shared.environment.begin() as transaction:
                 yield transaction
+        except lmdb.Error as error:
+            raise MlipError(
+                f"{self.path} is damaged ({error}); download or make it again."
+            ) from None
         finally:
             with _lock:
                 shared.readers -= 1
@@ -111,23 +122,18 @@ class LmdbFile:
         """The value of a key, None if there is none."""
         if next(_reads) % RENEWAL == 0:
             close_unread()
-        try:
-            with self._reading() as transaction:
-                value: bytes | None = transaction.get(key)
-                return value
-        except lmdb.Error as error:
-            raise MlipError(
-                f"{self.path} is damaged ({error}); download or make it again."
-            ) from None
+        with self._reading() as transaction:
+            value: bytes | None = transaction.get(key)
+            return value
 
     def __iter__(self) -> Iterator[bytes]:
         """All keys, in the byte order of the file."""
-        with self._reading() as transaction, transaction.cursor() as cursor:
+        with self._reading(in_order=True) as transaction, transaction.cursor() as cursor:
             yield from cursor.iternext(keys=True, values=False)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All keys and values, in the byte order of the file."""
-        with self._reading() as transaction, transaction.cursor() as cursor:
+        with self._reading(in_order=True) as transaction, transaction.cursor() as cursor:
             yield from cursor.iternext(keys=True, values=True)
 
     def values(self, prefix: bytes) -> Iterator[bytes]:
@@ -143,7 +149,13 @@ class LmdbFile:
 def close_unread() -> None:
     """Close all files that no thread is reading."""
     with _lock:
-        for state in [state for state, shared in _open_files.items() if not shared.readers]:
+        _close([*_open_files])
+
+
+def _close(states: Sequence[_State]) -> None:
+    """Close those of some files that no thread is reading; the lock must be held."""
+    for state in states:
+        if not _open_files[state].readers:
             _open_files.pop(state).environment.close()
 
 
@@ -161,13 +173,13 @@ def _state_of(path: Path) -> _State:
     return _State(str(path.resolve()), found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-def _open(path: Path) -> lmdb.Environment:
+def _open(path: Path, readahead: bool) -> lmdb.Environment:
     size = path.stat().st_size
     if not size:
         raise MlipError(f"{path} is empty; download or make it again.")
     try:
         environment = lmdb.open(
-            str(path), subdir=False, readonly=True, lock=False, readahead=False, meminit=False
+            str(path), subdir=False, readonly=True, lock=False, readahead=readahead, meminit=False
         )
     except lmdb.Error as error:
         raise MlipError(

@@ -100,7 +100,7 @@ class S2efChunk(Source):
         return np.array(self._frames["atoms"])
 
     def trajectory(self, index: int) -> str:
-        return f"random{_read_text(self._text)['sid'][index]}"
+        return str(_read_text(self._text)["sid"][index])  # as graphs call it
 
     def __getitem__(self, index: int) -> Structure:
         frame = self._frames[index]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
@@ -26,7 +25,6 @@ that E0 is zero. `unstated`: the format serves for several of these and the file
 """
 
 QUOTED = 3  # faults in one message
-TRAJECTORY_SEARCH = 1000  # records among which one with a trajectory is looked for
 
 # What decoders raise on content that is not what it should be.
 DAMAGE: tuple[type[Exception], ...] = (
@@ -107,28 +105,6 @@ def trajectory_of(source: Source, index: int) -> str | None:
     """The trajectory of a record, None if it stands alone."""
     name = source.trajectory(index)
     return None if name == source.identifier(index) else name
-
-
-def require_trajectories(source: Source, records: Iterable[int]) -> None:
-    """Refuse to keep the trajectories of records together where none of the first names one.
-
-    Args:
-        source: of any format.
-        records: some of its records.
-
-    Raises:
-        MlipError: naming the file.
-    """
-    name = ""
-    for record in islice(records, TRAJECTORY_SEARCH):
-        with suppress(BadRecordError):  # whoever reads it decides what becomes of it
-            name = name or source.identifier(record).partition("#")[0]
-            if trajectory_of(source, record) is not None:
-                return
-    raise MlipError(
-        f"{name}: no record says to which trajectory it belongs, so a split by trajectory would be "
-        "one by frame; split by frame or composition, or give files of validation data."
-    )
 
 
 class Source(ABC):
