@@ -1,8 +1,8 @@
 """Train some hundred steps on every real file of a folder, and print how far the errors fall.
 
-The folder holds published data as they are downloaded: 3BPA, crystals under pressure with stress,
-nablaDFT, OC20 in two formats, pickled graphs of OC22, ANI-1x and Transition1x, solvent clusters. What
-is not there is left out and named.
+The folder holds published data: 3BPA, crystals under pressure with stress, nablaDFT, OC20 in two
+formats, pickled graphs of OC22, ANI-1x and Transition1x, solvent clusters. What is not there is left
+out and named.
 
     python scripts/train_on_real_files.py FOLDER [--only NAME …] [--steps 300] [key=value …]
 

@@ -106,14 +106,6 @@ def test_truncated_in_the_middle(path, cut):
     refused(path, r"the last line of frame 9 ends after \d+ of \d+ characters: the file is trunc")
 
 
-def test_truncated_in_the_middle_of_a_number(path):
-    path.write_text(path.read_text().rstrip()[:-5])
-    with pytest.raises(
-        MlipError, match=r"the last line of frame 9 ends after \d+ of \d+ characters"
-    ):
-        load(path)
-
-
 def test_a_last_line_without_end_is_whole(path):
     path.write_text(path.read_text().rstrip("\n"))
     assert len(load(path).train) == 8
