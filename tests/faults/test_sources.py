@@ -288,6 +288,17 @@ def test_s2ef_without_reference_energies(tmp_path):
     assert open_source(path).energy_reference == "total"
 
 
+def test_s2ef_with_a_misspelt_label_key(tmp_path):
+    source = open_source(s2ef(tmp_path), SourceSettings(keys=LabelKeys(energy="enery")))
+    message = (
+        r"0\.extxyz\.xz: none of the 1 frames .*'enery'.* did you mean .*keys\.energy=energy\?"
+    )
+    for reading in (lambda: source[0], lambda: list(source.stream())):
+        with pytest.raises(MlipError, match=message) as error:
+            reading()
+        assert not isinstance(error.value, BadRecordError)
+
+
 def test_s2ef_with_one_reference_energy_missing(tmp_path):
     path = s2ef(tmp_path)
     lines = "random1,frame0,-1.5\nrandom1,frame1,\nrandom1,frame2,-1.5\n"

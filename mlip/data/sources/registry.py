@@ -88,11 +88,13 @@ def _pubchemqcr(path: Path, settings: SourceSettings, option: str) -> Source:
 
 
 def _s2ef(path: Path, settings: SourceSettings, option: str) -> Source:
-    return S2efChunk(path, keys=settings.keys, energy_reference=settings.energy_reference)
+    return S2efChunk(
+        path, keys=settings.keys, energy_reference=settings.energy_reference, option=option
+    )
 
 
 def _md17(path: Path, settings: SourceSettings, option: str) -> Source:
-    return Md17Source(path, energy_reference=settings.energy_reference)
+    return Md17Source(path, keys=settings.keys, energy_reference=settings.energy_reference)
 
 
 def _prepared(path: Path, settings: SourceSettings, option: str) -> Source:

@@ -7,6 +7,7 @@ The last column, in eV, turns the total energy into the adsorption energy; some 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -24,7 +25,14 @@ from mlip.data.sources.extxyz import (
     parse_frame,
     read_frame,
 )
-from mlip.data.sources.labels import LabelKeys, structure_from_atoms
+from mlip.data.sources.labels import (
+    OPTION,
+    LabelKeys,
+    available,
+    label_values,
+    require_keys,
+    structure_from_atoms,
+)
 from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
@@ -42,9 +50,10 @@ class S2efChunk(Source):
 
     Args:
         path: `N.extxyz`, `N.extxyz.xz` or `N.extxyz.gz`.
-        keys: names of the labels.
+        keys: names of the labels; every frame must have those that are not null.
         energy_reference: `total`, or `referenced` for adsorption energies; None: adsorption
             energies where the text has reference energies.
+        option: the user's option for the key of a label, for messages.
 
     Raises:
         MlipError: if the text is missing or has another form, or lacks reference energies that
@@ -57,9 +66,11 @@ class S2efChunk(Source):
         *,
         keys: LabelKeys | None = None,
         energy_reference: EnergyReference | None = None,
+        option: str = OPTION,
     ) -> None:
         self.path = path
         self._keys = keys or LabelKeys()
+        self._option = option
         self._text = _text_beside(path)
         lines = _read_text(self._text)
         self._length = len(lines)
@@ -121,6 +132,9 @@ class S2efChunk(Source):
     def _structure(self, index: int, text: bytes, reference: float) -> Structure:
         name = self.identifier(index)
         atoms = parse_frame(text, name)
+        require_keys(
+            self.path, self._keys, Counter(available(label_values(atoms))), 1, self._option
+        )
         with decoding(name):
             structure = structure_from_atoms(atoms, self._keys, name)
             if self._wanted == "total" or structure.energy is None:

@@ -93,7 +93,7 @@ def test_shared_oc20(shared):
     frames = read(path, ":40", format="extxyz")
     assert len(source) == 600
     assert source.energy_reference == "total"
-    assert source.trajectory(19) == "random1000100" != source.trajectory(20)
+    assert source.trajectory(19) == "1000100" != source.trajectory(20)
     for structure, frame in zip(source, frames, strict=False):
         assert structure.energy == frame.calc.results["energy"]
         np.testing.assert_array_equal(structure.forces, frame.calc.results["forces"])
