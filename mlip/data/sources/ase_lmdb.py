@@ -23,6 +23,8 @@ from mlip.errors import MlipError
 
 NEXT_ID, DELETED_IDS = b"nextid", b"deleted_ids"
 RESULTS = frozenset(("energy", "free_energy", "forces", "stress"))  # of a calculator
+BEGINNING = 4096  # characters of a row, in which the numbers of some hundred atoms stand
+NUMBERS_FIRST = re.compile(r'\s*\{\s*"numbers":\s*')
 NUMBERS = re.compile(r'"numbers":\s*')
 DECODER = json.JSONDecoder()
 
@@ -137,15 +139,23 @@ def _decode(data: bytes, name: str) -> dict[str, Any]:
 
 
 def _numbers(data: bytes, name: str) -> np.ndarray:
-    """The atomic numbers alone; the rest of the row is not parsed unless it names them, too."""
+    """The atomic numbers alone; mostly they come first, and the rest is not even decompressed."""
     with decoding(name):
+        beginning = zlib.decompressobj().decompress(data, BEGINNING).decode(errors="ignore")
+        if first := NUMBERS_FIRST.match(beginning):
+            with suppress(json.JSONDecodeError):  # they reach further
+                return _as_numbers(beginning, first.end())
         text = zlib.decompress(data).decode()
         places = [match.end() for match in NUMBERS.finditer(text)]
         if len(places) == 1:
-            numbers, _ = DECODER.raw_decode(text, places[0])
-        else:
-            numbers = json.loads(text)["numbers"]
-        return np.asarray(_plain(numbers), np.int32)
+            return _as_numbers(text, places[0])
+        return np.asarray(_plain(json.loads(text)["numbers"]), np.int32)
+
+
+def _as_numbers(text: str, start: int) -> np.ndarray:
+    """The atomic numbers that begin at some place of a row."""
+    numbers, _ = DECODER.raw_decode(text, start)
+    return np.asarray(_plain(numbers), np.int32)
 
 
 def _plain(value: Any) -> Any:

@@ -103,6 +103,12 @@ def test_labels_are_not_looked_at(tmp_path):
     np.testing.assert_array_equal(source.atomic_numbers(0), [29, 29, 29])
 
 
+def test_numbers_that_reach_beyond_the_beginning_of_a_row(tmp_path):
+    source = open_source(ase_lmdb(tmp_path / "a.aselmdb", {1: ase_row(2000), 2: ase_row(2)}))
+    np.testing.assert_array_equal(source.sizes(), [2000, 2])
+    np.testing.assert_array_equal(source.atomic_numbers(0), source[0].numbers)
+
+
 def test_numbers_of_something_else_in_a_row(tmp_path):
     row = {"data": {"numbers": [1, 2]}} | json.loads(zlib.decompress(ase_row(3)))
     rows = {1: zlib.compress(json.dumps(row).encode()), 2: ase_row(2, data={"numbers": [9]})}
