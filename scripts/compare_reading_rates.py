@@ -3,12 +3,13 @@
 - Pickled graphs: `lmdb` and `pickle`, which needs torch and torch_geometric to be installed.
 - ASE-LMDB: `ase.db` of ASE with ase-db-backends, if that is installed, and `lmdb` and `json`.
 - Prepared data: `lmdb` without decoding anything.
-- PubChemQCR: `lmdb`, `gzip` and `pickle`, to lists of dictionaries.
+- PubChemQCR: `lmdb`, `gzip` and `pickle`, to lists of dictionaries; and the same frames in prepared
+  form, which is made first, in a temporary folder.
 
 The plain loops hand out what the file holds; this project checked structures in eV and Å. Each is
 timed in turn, A B A B …, opening included, in order and by index, with the file dropped from the
 page cache (cold) and in it (warm). The index that a source of PubChemQCR makes of a file once is
-timed apart. What is not installed is left out and named.
+timed apart, and so is the preparing. What is not installed is left out and named.
 
     python scripts/compare_reading_rates.py FILE [FILE …]
 """
@@ -22,6 +23,7 @@ import json
 import os
 import pickle
 import statistics
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -31,6 +33,8 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
+from mlip.data.prepare import prepare
+from mlip.data.sources.lmdb_file import close_unread
 from mlip.data.sources.prepared import RECORD
 from mlip.data.sources.registry import SourceSettings, find_format, open_source
 
@@ -96,8 +100,9 @@ def shuffled(path: Path) -> int:
 
 
 def drop_from_page_cache(path: Path) -> None:
-    """A file that is still mapped by this process stays; hence the collection before."""
+    """A file that is still mapped by this process stays; hence it is closed before."""
     gc.collect()
+    close_unread()
     handle = os.open(path, os.O_RDONLY)
     os.fsync(handle)
     os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -114,15 +119,31 @@ def rate(loop: Loop, path: Path, cold: bool) -> float:
     return frames / (time.perf_counter() - start)
 
 
-def compare(path: Path, turns: int) -> None:
+def prepared(path: Path, folder: Path) -> Path:
+    """The same frames in prepared form."""
+    output, start = folder / "prepared.lmdb", time.perf_counter()
+    found = prepare(str(path), output, SourceSettings(), cutoff=None, workers=0, skip_bad=True)
+    seconds, megabytes = time.perf_counter() - start, output.stat().st_size / 1e6
+    print(f"  prepared {found.records} frames in {seconds:.1f} s, {megabytes:.1f} MB")
+    return output
+
+
+def compare(path: Path, turns: int, folder: Path) -> None:
     name = find_format(path)
-    loops: dict[str, Loop] = {"mlip, in order": in_order, "mlip, shuffled": shuffled}
+    loops: dict[str, tuple[Loop, Path]] = {
+        "mlip, in order": (in_order, path),
+        "mlip, shuffled": (shuffled, path),
+    }
+    if name == "pubchemqcr":
+        output = prepared(path, folder)
+        loops["prepared, in order"] = (in_order, output)
+        loops["prepared, shuffled"] = (shuffled, output)
     for label, (loop, needs) in PLAIN[name].items():
         missing = [module for module in needs if find_spec(module) is None]
         if missing:
             print(f"  {label} is left out: {', '.join(missing)} not installed")
         else:
-            loops[label] = loop
+            loops[label] = (loop, path)
     start = time.perf_counter()
     frames = len(open_source(path, SourceSettings()))
     opened = time.perf_counter() - start
@@ -131,8 +152,8 @@ def compare(path: Path, turns: int) -> None:
     found: dict[tuple[str, bool], list[float]] = {}
     for _ in range(turns):
         for cold in (True, False):
-            for label, loop in loops.items():
-                found.setdefault((label, cold), []).append(rate(loop, path, cold))
+            for label, (loop, file) in loops.items():
+                found.setdefault((label, cold), []).append(rate(loop, file, cold))
     print(f"  {'':<24}{'cold':>12}{'warm':>12}  frames/s, medians of {turns} turns")
     for label in loops:
         cold, warm = (statistics.median(found[label, state]) for state in (True, False))
@@ -145,7 +166,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     arguments = parser.parse_args()
     for path in arguments.files:
-        compare(path, arguments.turns)
+        with tempfile.TemporaryDirectory() as folder:
+            compare(path, arguments.turns, Path(folder))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlip.data.preflight import PreflightReport
     from mlip.data.statistics import Statistics
     from mlip.data.streaming import StreamedBatches
+    from mlip.data.windows import Shard
     from mlip.models import ModelConfig
 
 
@@ -72,10 +73,13 @@ def make_batches(
 ) -> Data:
     """Pack the data into batches and complete the model's config with what follows from them.
 
+    Where JAX runs in several processes (`jax.distributed.initialize`), each gets its share of
+    every training batch, and all of the validation data.
+
     Args:
         dataset: as loaded.
         template: a model's config in which elements and statistics may be open.
-        batch_size: structures per step.
+        batch_size: structures per step, of all processes together.
         precision: "float32" or "float64".
         seed: of the order of the data.
         e0: energies for elements that the data do not contain, eV.
@@ -83,7 +87,10 @@ def make_batches(
     Raises:
         MlipError: if an element of the model has no E0, or see `Batches`.
     """
+    import jax
+
     from mlip.data.statistics import compute_statistics
+    from mlip.data.windows import WHOLE, Shard
 
     elements = template.elements or dataset.elements
     energies = {**(e0 or {}), **dataset.e0.values}
@@ -95,8 +102,9 @@ def make_batches(
         "batch_size": batch_size,
         "dtype": precision,
     }
-    train = _batches(dataset, "train", **common, seed=seed)
-    valid = _batches(dataset, "valid", **common, shuffle=False)
+    shard = Shard(jax.process_index(), jax.process_count())
+    train = _batches(dataset, "train", shard=shard, **common, seed=seed)
+    valid = _batches(dataset, "valid", shard=WHOLE, **common, shuffle=False)
     mask_fixed = dataset.settings.mask_fixed
     statistics = compute_statistics(
         train.structures, train.neighbors, dataset.e0.values, mask_fixed=mask_fixed
@@ -105,19 +113,35 @@ def make_batches(
     return Data(dataset, config, energies, train, valid)
 
 
-def _batches(dataset: Dataset, name: str, **options: Any) -> Batches | StreamedBatches:
-    """Batches of a subset, from memory or streamed."""
+def _batches(
+    dataset: Dataset, name: str, *, shard: Shard, **options: Any
+) -> Batches | StreamedBatches:
+    """Batches of a subset, from memory or streamed.
+
+    Args:
+        dataset: as loaded.
+        name: of the subset.
+        shard: which share of it.
+        options: of the batches.
+
+    Raises:
+        MlipError: for a share of data in memory.
+    """
     from mlip.data.frames import Frames
     from mlip.data.pipeline import Batches
     from mlip.data.streaming import StreamedBatches
 
     subset, settings = dataset.subsets[name], dataset.settings
+    options["mask_fixed"] = settings.mask_fixed
     if isinstance(subset, Frames):
-        sample, workers = dataset.sample(name), settings.workers
-        return StreamedBatches(
-            subset, sample, **options, mask_fixed=settings.mask_fixed, workers=workers
+        sample = dataset.sample(name)
+        return StreamedBatches(subset, sample, **options, workers=settings.workers, shard=shard)
+    if shard.count > 1:
+        raise MlipError(
+            f"dataset.{name} is in memory, and JAX runs in {shard.count} processes, which can only "
+            "share data that are streamed; set dataset.stream=true."
         )
-    return Batches(subset, **options, mask_fixed=settings.mask_fixed)
+    return Batches(subset, **options)
 
 
 def _require_e0(elements: tuple[int, ...], e0: dict[int, float]) -> None:

@@ -53,7 +53,7 @@ def write_as(data: str, output: Path, settings: SourceConfig) -> None:
             style="yellow",
             markup=False,
         )
-    if converted.energy_reference != "total":
+    if converted.energy_reference in ("referenced", "atomisation"):
         console().print(
             f"the energies are {converted.energy_reference} ones, which the file does not say: "
             f"read it with energy_reference={converted.energy_reference}",

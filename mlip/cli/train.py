@@ -176,6 +176,7 @@ def _metadata(settings: TrainConfig, data: Data, result: FitResult) -> dict[str,
             "name": settings.dataset.name,
             "fingerprint": data.dataset.fingerprint,
             "subsets": summarise(data.dataset),
+            "energy_reference": data.dataset.energy_reference,
         },
         "e0_origin": data.dataset.e0.origin,
         "versions": versions(),
@@ -202,7 +203,7 @@ def _summary(result: FitResult) -> str:
     if timing.data_wait_share is not None:
         step += f" of which {timing.data_wait_share:.1%} waited for data"
     if result.skipped_records:
-        step += f"; left out {result.skipped_records} records that cannot be used"
+        step += f"; left out records that cannot be used {result.skipped_records} times"
     return (
         f"trained {result.epoch} epochs, {result.step} steps in {timing.seconds / 60:.1f} min"
         f"{step}; {len(result.compilations)} compilations in {timing.compile_seconds:.0f} s; "

@@ -96,7 +96,9 @@ def _check_elements(
         unknown = {int(number) for s in bad for number in s.numbers} - set(elements)
         symbols = " ".join(chemical_symbols[number] for number in sorted(unknown))
         findings.fatal.append(
-            f"{name} contains {symbols}, which the training data (and E0) do not: {_names(bad)}"
+            f"{name} contains {symbols}, which the training data do not, so that a model learns "
+            "nothing about it, whatever E0 there is; train on such frames, too, or leave them out: "
+            f"{_names(bad)}"
         )
 
 

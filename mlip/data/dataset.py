@@ -10,13 +10,21 @@ from typing import Any
 
 from mlip.data.dataset_settings import STREAM_ABOVE, DatasetSettings, SplitUnit
 from mlip.data.e0 import E0Table, make_e0
-from mlip.data.files import Files
-from mlip.data.frames import Frames, Part
+from mlip.data.files import Files, ReadPart
+from mlip.data.frames import Frames, Part, Read
+from mlip.data.neighbors import without_collisions
 from mlip.data.sources.concatenation import require_one_reference
 from mlip.data.sources.labels import OPTION, LabelKeys
 from mlip.data.sources.registry import SourceSettings
-from mlip.data.sources.source import Source, quoted
+from mlip.data.sources.source import (
+    BadRecordError,
+    EnergyReference,
+    Source,
+    left_out,
+    quoted,
+)
 from mlip.data.splits import composition, require_trajectories, split, without_duplicates
+from mlip.data.stream_elements import fitted_over_all, known_elements, require_e0
 from mlip.data.stream_split import split_parts
 from mlip.data.structure import Structure, is_isolated_atom
 from mlip.errors import MlipError
@@ -37,8 +45,9 @@ class Dataset:
         tests: test structures by subset name.
         samples: of streamed subsets, structures drawn at random (`sample`).
         elements: atomic numbers in the training structures, sorted; of a stream those in its
-            sample and those with an E0.
+            sample, those that its files name, and those with an E0.
         e0: isolated-atom energies.
+        energy_reference: what the training energies count from; `unstated` for a mixture.
         fingerprint: SHA-256 of the training structures and labels; of a stream, of its sample and
             size.
         notes: what was left out while loading, in words.
@@ -51,6 +60,7 @@ class Dataset:
     samples: dict[str, list[Structure]]
     elements: tuple[int, ...]
     e0: E0Table
+    energy_reference: EnergyReference
     fingerprint: str
     notes: tuple[str, ...]
 
@@ -88,10 +98,15 @@ def load_dataset(settings: DatasetSettings) -> Dataset:
         if isinstance(subset, Frames)
     }
     looked_at = samples["train"] if isinstance(train, Frames) else train
-    e0 = make_e0(settings.e0_choice, looked_at, isolated)
+    loader.require_fitting_e0()
+    fitted = None
+    if isinstance(train, Frames) and settings.e0 == "least_squares":
+        fitted = fitted_over_all(train)
+    e0 = fitted or make_e0(settings.e0_choice, looked_at, isolated)
     elements = {int(number) for s in looked_at for number in s.numbers}
     if isinstance(train, Frames):
-        elements |= set(e0.values)  # those that are too rare for the sample
+        elements |= set(e0.values) | known_elements(train)  # those too rare for the sample
+        require_e0(elements, e0)
     return Dataset(
         settings=settings,
         train=train,
@@ -100,6 +115,7 @@ def load_dataset(settings: DatasetSettings) -> Dataset:
         samples=samples,
         elements=tuple(sorted(elements)),
         e0=e0,
+        energy_reference=loader.energy_reference,
         fingerprint=fingerprint(train, looked_at),
         notes=(*loader.files.notes, *loader.notes),
     )
@@ -172,6 +188,25 @@ class _Loader:
         self._isolated: list[Structure] = []
         self.notes: list[str] = []
 
+    @property
+    def energy_reference(self) -> EnergyReference:
+        """What the training energies count from."""
+        found = {source.energy_reference for source in self._sources[: len(self._settings.train)]}
+        return found.pop() if len(found) == 1 else "unstated"
+
+    def require_fitting_e0(self) -> None:
+        """Refuse the energies of isolated atoms for energies that do not contain them.
+
+        Raises:
+            MlipError: naming what the energies count from.
+        """
+        reference = self.energy_reference
+        if self._settings.e0 == "isolated" and reference in ("referenced", "atomisation"):
+            raise MlipError(
+                f"the training energies are {reference} ones, to which the energies of isolated "
+                "atoms do not belong; set dataset.e0=least_squares, or to 0 for each element."
+            )
+
     def train_and_valid(self) -> tuple[Subset, Subset]:
         """Training and validation structures."""
         settings = self._settings
@@ -216,16 +251,15 @@ class _Loader:
 
     def sample(self, name: str, subset: Frames) -> list[Structure]:
         """The structures that stand for a stream before training."""
-        read = subset.sample(SAMPLE)
-        self._note_faults(name, read.faults, min(SAMPLE, len(subset)))
-        if not read.structures:
+        structures = self._usable(name, subset.sample(SAMPLE), min(SAMPLE, len(subset)))
+        if not structures:
             raise MlipError(f"dataset.{name}: no frame of a sample of this subset can be used.")
-        if len(read.structures) < len(subset):
+        if len(structures) < len(subset):
             self.notes.append(
                 f"{name}: streamed; statistics, E0 and this check are those of a sample of "
-                f"{len(read.structures)} of {len(subset)} structures"
+                f"{len(structures)} of {len(subset)} structures"
             )
-        return read.structures
+        return structures
 
     def _open(self, specification: str, **options: Any) -> Part:
         """A part whose energies count from the same zero as those of the others."""
@@ -258,7 +292,7 @@ class _Loader:
         for part in parts:
             if unit == "trajectory":
                 require_trajectories(part.source, part.records, "dataset.split_by")
-            read = self.files.read(part)
+            read = self._read(part)
             self._note_faults(option, read.faults, len(part.records))
             for record, structure in zip(read.records, read.structures, strict=True):
                 if is_isolated_atom(structure):
@@ -274,17 +308,42 @@ class _Loader:
             raise MlipError(f"dataset.{option}: {file} holds no frame to use.")
         return structures, groups or None
 
+    def _read(self, part: Part) -> ReadPart:
+        """All frames of a part; one that cannot be used says how to leave it out."""
+        try:
+            read = self.files.read(part)
+        except BadRecordError as error:
+            left_out(error, skip_bad=False, option="dataset.on_bad_record")
+            raise
+        if not self._skip_bad:
+            return read
+        kept, faults = without_collisions(read.structures)
+        return ReadPart(
+            [read.structures[index] for index in kept],
+            [read.records[index] for index in kept],
+            [*read.faults, *faults],
+        )
+
     def _split_stream(self, parts: Sequence[Part], count: int) -> tuple[Subset, Subset]:
         settings = self._settings
         train, held_out = split_parts(parts, count, settings.split_seed, settings.split_by)
         valid = self._frames(held_out)
         if settings.streams(len(valid)):
             return self._frames(train), valid
-        read = next(valid.chunks(len(valid)))
-        self._note_faults("valid", read.faults, len(valid))
-        if not read.structures:
+        structures = self._usable("valid", next(valid.chunks(len(valid))), len(valid))
+        if not structures:
             raise MlipError("dataset.valid: none of the frames held out can be used.")
-        return self._frames(train), read.structures
+        return self._frames(train), structures
+
+    def _usable(self, name: str, read: Read, records: int) -> list[Structure]:
+        """The structures that can be used; the others are noted."""
+        structures, faults = read.structures, list(read.faults)
+        if self._skip_bad:
+            kept, collisions = without_collisions(structures)
+            structures = [structures[index] for index in kept]
+            faults += collisions
+        self._note_faults(name, faults, records)
+        return structures
 
     def _find_isolated(self, parts: Iterable[Part]) -> None:
         """Isolated atoms at the beginning of streamed training data."""

@@ -6,12 +6,13 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import tarfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -24,6 +25,7 @@ TIMEOUT = 60.0  # s without a byte
 ATTEMPTS = 6  # without any progress
 RECORD = "SHA256SUMS"  # in the folder; `sha256sum -c SHA256SUMS` checks it, too
 GONE = (400, 401, 403, 404, 410)  # answers that another attempt will not change
+DOUBLED = re.compile(r"^([^/]+)/\1(?=/|$)")
 NETWORK = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 
 
@@ -103,6 +105,8 @@ def fetch_text(url: str) -> bytes:
 def unpack(archive: Path, folder: Path) -> list[str]:
     """Unpack a tar archive; what would leave the folder is refused.
 
+    Those of OC20 hold `NAME/NAME/0.extxyz.xz`; such a doubled folder becomes a single one.
+
     Returns:
         names of the files and folders at its top.
 
@@ -114,8 +118,14 @@ def unpack(archive: Path, folder: Path) -> list[str]:
         return marker.read_text(encoding="utf-8").splitlines()
     try:
         with tarfile.open(archive) as content:
-            content.extractall(folder, filter="data")
-            names = sorted({name.partition("/")[0] for name in content.getnames()})
+            places = _places(content.getnames())
+            content.extractall(
+                folder,
+                filter=lambda member, path: tarfile.data_filter(
+                    member.replace(name=places.get(member.name, member.name)), path
+                ),
+            )
+        names = sorted({name.partition("/")[0] for name in places.values()} - {"."})
         marker.write_text("\n".join(names), encoding="utf-8")
     except (tarfile.TarError, EOFError) as error:
         raise MlipError(
@@ -127,6 +137,14 @@ def unpack(archive: Path, folder: Path) -> list[str]:
             "same command again."
         ) from error
     return names
+
+
+def _places(names: Sequence[str]) -> dict[str, str]:
+    """Where the members of an archive go: `a/a/b` to `a/b`, unless two would meet there."""
+    cleaned = {name: name.removeprefix("./") for name in names}
+    plain = {name: DOUBLED.sub(r"\1", place) for name, place in cleaned.items()}
+    moved = {place for name, place in plain.items() if place != cleaned[name] and "/" in place}
+    return cleaned if moved & set(cleaned.values()) else plain
 
 
 def _fetch(

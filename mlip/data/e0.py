@@ -190,7 +190,7 @@ def _from_file(elements: Sequence[int], path: Path) -> tuple[dict[int, float], s
         raise MlipError(
             f"dataset.e0={path}: no array 'coeff' with an energy for each atomic number ({error})."
         ) from None
-    missing = [z for z in elements if z >= len(energies) or not abs(energies[z]) < LARGEST]
+    missing = [z for z in elements if z >= len(energies) or not 0 < abs(energies[z]) < LARGEST]
     if missing:
         raise MlipError(f"dataset.e0={path}: no meaningful energy for {_symbols(missing)}.")
     # Those of other elements serve frames that the training sample of a stream does not show.

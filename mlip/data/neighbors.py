@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import vesin
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
+NEAR = 1.0  # Å, a cutoff at which a search costs little
 SHORTEST_EDGE = 1e-3  # Å; anything closer is two atoms on one spot
 
 
@@ -56,6 +58,22 @@ def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
         senders[order].astype(np.int32),
         shifts[order].astype(np.int32),
     )
+
+
+def without_collisions(structures: Sequence[Structure]) -> tuple[list[int], list[str]]:
+    """Which structures have no two atoms on one spot, and what is wrong with the others.
+
+    Returns:
+        Their indices, and a sentence for each of the others.
+    """
+    kept, faults = [], []
+    for index, structure in enumerate(structures):
+        try:
+            neighbor_list(structure, NEAR)
+            kept.append(index)
+        except MlipError as error:
+            faults.append(str(error))
+    return kept, faults
 
 
 def _complete_cell(structure: Structure) -> np.ndarray:

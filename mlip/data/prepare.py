@@ -154,6 +154,7 @@ def prepare(
     """
     if output.suffix != ".lmdb":
         raise MlipError(f"output={output}: expected a name ending in .lmdb.")
+    _require_outside(output, data)
     part = Files(Path(), settings).open(data)
     about = _about(data, part, settings, cutoff)
     if output.exists():
@@ -194,6 +195,16 @@ def fingerprint(path: Path) -> dict[str, Any]:
             content.seek(max(content.tell(), size - HASHED))
             digest.update(content.read(HASHED))
     return {"files": len(files), "bytes": total, "sha256": digest.hexdigest()}
+
+
+def _require_outside(output: Path, data: str) -> None:
+    """Refuse an output among the shards that it is made from, whose folder it would change."""
+    folder = Path(parse_slice(data)[0]).expanduser()
+    if folder.is_dir() and output.expanduser().resolve().parent == folder.resolve():
+        raise MlipError(
+            f"output={output} would stand among the files of {folder}, from which it is made; "
+            "choose another folder."
+        )
 
 
 def _about(data: str, part: Part, settings: SourceSettings, cutoff: float | None) -> dict[str, Any]:

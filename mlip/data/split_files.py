@@ -51,8 +51,9 @@ def split_records(
     """Deal the groups of records to subsets at random, none of them to two.
 
     Every structure is read once; two numbers of eight bytes are kept for each. The order of the
-    groups is that of a hash of their names and the seed, so it is the same for every copy and
-    format of the data. Frames that two trajectories have in common stay in the first subset only.
+    groups is that of a hash of their names and the seed, so it is the same for every copy of the
+    data; that of trajectories and compositions for every format, too. Frames that two trajectories
+    have in common stay in the first subset only.
 
     Args:
         part: the records.

@@ -88,6 +88,6 @@ def _group(part: Part, record: int, unit: str) -> str:
     try:
         if unit == "trajectory":
             return part.source.trajectory(record)
-        return composition(part.source[record].numbers)
+        return composition(part.source.atomic_numbers(record))
     except BadRecordError:
         return ""  # whoever reads it decides what becomes of it

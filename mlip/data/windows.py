@@ -203,8 +203,8 @@ class Windows:
         faults, neighbors = list(read.faults), []
         usable: list[int] = []
         for index, structure in enumerate(read.structures):
-            self._require_elements(structure)
             try:
+                self._require_elements(structure)
                 neighbors.append(neighbor_list(structure, self.cutoff))
                 usable.append(index)
             except MlipError as error:

@@ -7,8 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import jax
 from flax import nnx
 
+from mlip.errors import MlipError
 from mlip.training.interfaces import BatchSource, FitResult
 from mlip.training.interrupt import PRESS_AGAIN, InterruptWatch
 from mlip.training.loss import LossSettings
@@ -58,9 +60,15 @@ def fit(
 
     Raises:
         MlipError: loss or gradient not finite, a checkpoint of other settings, a folder that
-            cannot be written.
+            cannot be written; JAX running in several processes, whose gradients nobody averages.
         Interrupted: after SIGTERM or SIGINT, when all is saved.
     """
+    if jax.process_count() > 1:
+        raise MlipError(
+            f"JAX runs in {jax.process_count()} processes, but training runs in one: gradients "
+            "are not averaged between processes. Leave out jax.distributed.initialize, or take the "
+            "shares of the data that each process gets to a training loop of your own."
+        )
     groups = {"trainer": trainer, "loss": loss, "optimizer": optimizer, "schedule": schedule}
     fingerprint = {name: group.model_dump(mode="json") for name, group in groups.items()}
     fingerprint |= settings or {}

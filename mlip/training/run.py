@@ -216,6 +216,8 @@ class Run:
         if self._valid_batches is not None:
             errors = RunningErrors()
             for batch in self._guarded(self._valid_batches.epoch(0)):
+                if batch.skipped:
+                    recorder.skipped(batch.skipped, book)
                 if self._watch.requested is not None:
                     return
                 metrics = jax.device_get(

@@ -11,6 +11,7 @@ from mlip.tensor_products.registry import OPERATORS
 NEEDED = {  # what a user must give before a config is complete
     "train": ["dataset.train=train.xyz"],
     "3bpa": ["dataset.root=somewhere"],
+    "3bpa_full": ["dataset.root=somewhere"],
     "oc20": ["dataset.root=somewhere"],
     "oc20_s2ef": ["dataset.root=somewhere"],
     "pubchemqcr": ["dataset.root=somewhere"],

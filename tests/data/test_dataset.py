@@ -272,7 +272,7 @@ def test_energies_that_count_from_different_zeros_are_refused(waters_file, tmp_p
     write(tmp_path / "more.xyz", [make_water(seed) for seed in range(20, 25)])
     adsorption = {"file": "more.xyz", "source": {"energy_reference": "referenced"}}
     parts = {"a": "waters.xyz", "b": adsorption}
-    with pytest.raises(MlipError, match=r"waters\.xyz has total energies, more\.xyz has ref"):
+    with pytest.raises(MlipError, match=r"waters\.xyz has unstated energies, more\.xyz has ref"):
         load_dataset(settings(waters_file, train=parts))
     assert len(load_dataset(settings(waters_file, train=parts, mix_energies=True)).train) == 14
 
@@ -351,3 +351,25 @@ def test_a_test_file_has_label_keys_of_its_own(waters_file, tmp_path, make_water
         MlipError, match=r"mean dataset\.tests\.hot\.source\.keys\.energy=dft_energy"
     ):
         load_dataset(settings(waters_file, tests={"hot": "hot.xyz"}))
+
+
+def test_atoms_on_one_spot_are_left_out_on_request(waters_file, tmp_path, make_water):
+    waters = [make_water(seed) for seed in range(12)]
+    waters[4].positions[:] = 0
+    write(tmp_path / "a.xyz", waters)
+    options = {"train": "a.xyz", "e0": {"H": -13.0, "O": -2040.0}, "on_bad_record": "skip"}
+    for stream in (False, True):
+        dataset = load_dataset(settings(waters_file, **options, stream=stream))
+        (note,) = [note for note in dataset.notes if "cannot be used" in note]
+        assert "left out 1 of " in note
+        assert "a.xyz#4: atoms 0 and 1 are" in note
+        preflight(dataset, 5.0)
+
+
+def test_isolated_atoms_do_not_belong_to_other_energies_than_total_ones(waters_file):
+    for reference in ("referenced", "atomisation"):
+        with pytest.raises(MlipError, match=f"the training energies are {reference} ones"):
+            load_dataset(settings(waters_file, energy_reference=reference))
+        fitted = settings(waters_file, energy_reference=reference, e0="least_squares")
+        assert load_dataset(fitted).energy_reference == reference
+    assert load_dataset(settings(waters_file)).energy_reference == "unstated"

@@ -3,11 +3,13 @@
 import hashlib
 import io
 import json
+import lzma
 import tarfile
 
 import numpy as np
 import pytest
 import yaml
+from ase.io import write
 
 from mlip.cli.main import main
 from mlip.data.addresses import (
@@ -17,6 +19,8 @@ from mlip.data.addresses import (
     find_dataset,
     read_addresses,
 )
+from mlip.data.dataset import load_dataset
+from mlip.data.dataset_settings import DatasetSettings
 from mlip.data.download import RECORD, download, unpack
 from mlip.errors import MlipError
 from tests.support.http_server import serving
@@ -109,13 +113,14 @@ def test_mistakes_in_names(tmp_path):
         read_addresses(tmp_path / "mine.yaml")
 
 
-def archive(*names):
+def archive(*names, contents=()):
+    """Files that say hello, and others by name."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as content:
-        for name in names:
+    with tarfile.open(fileobj=buffer, mode="w:gz") as packed:
+        for name, content in {**dict.fromkeys(names, b"hello"), **dict(contents)}.items():
             member = tarfile.TarInfo(name)
-            member.size = 5
-            content.addfile(member, io.BytesIO(b"hello"))
+            member.size = len(content)
+            packed.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
 
 
@@ -132,6 +137,50 @@ def test_archives_are_unpacked_once_and_only_into_the_folder(tmp_path):
     with pytest.raises(MlipError, match="cannot be unpacked"):
         unpack(evil, tmp_path / "inside")
     assert not (tmp_path / "outside.txt").exists()
+
+
+def test_a_doubled_folder_becomes_a_single_one(tmp_path):
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(archive("split/README", "./split/split/0.txt", "split/split/deep/1.txt"))
+    assert unpack(path, tmp_path / "a") == ["split"]
+    assert {p.name for p in (tmp_path / "a" / "split").iterdir()} == {"README", "0.txt", "deep"}
+    assert (tmp_path / "a" / "split" / "deep" / "1.txt").read_text() == "hello"
+    other = tmp_path / "b.tar.gz"  # two files of one name stay apart
+    other.write_bytes(archive("split/README", "split/split/README"))
+    assert unpack(other, tmp_path / "b") == ["split"]
+    assert (tmp_path / "b" / "split" / "split" / "README").exists()
+    evil = tmp_path / "evil.tar.gz"
+    evil.write_bytes(archive("split/split/../../outside.txt"))
+    with pytest.raises(MlipError, match="cannot be unpacked"):
+        unpack(evil, tmp_path / "c")
+    assert not (tmp_path / "outside.txt").exists()
+
+
+def test_an_archive_of_oc20_is_downloaded_ready_for_the_data_set(
+    server, tmp_path, make_water, root, monkeypatch
+):
+    """As published: the chunks stand two folders deep."""
+    monkeypatch.setenv("MLIP_CACHE", str(tmp_path / "cache"))
+    buffer = io.StringIO()
+    write(buffer, [make_water(seed) for seed in range(2)], format="extxyz")
+    name = "s2ef_val_id"
+    members = {
+        f"{name}/README": b"hello",
+        f"{name}/{name}/0.extxyz.xz": lzma.compress(buffer.getvalue().encode()),
+        f"{name}/{name}/0.txt.xz": lzma.compress(b"random1,frame0,-1.5\nrandom1,frame1,-1.5\n"),
+    }
+    server.files[f"/{name}.tar"] = archive(contents=members)
+    files = {f"{name}.tar": {"unpack": True}}
+    content = {"oc20": {"about": "x", "base": server.address, "files": files}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    words = ["data", "download", f"addresses={tmp_path}/mine.yaml", f"output={tmp_path}/oc20"]
+    for _ in range(2):  # the second finds all done
+        assert main([*words, "name=oc20"]) == 0
+    shipped = yaml.safe_load((root / "configs" / "dataset" / "oc20.yaml").read_text())
+    folders = {"train": name, "valid": f"{name}@:1", "root": tmp_path / "oc20"}
+    dataset = load_dataset(DatasetSettings(**shipped | folders))
+    assert [s.identifier for s in dataset.train] == ["0.extxyz.xz#0", "0.extxyz.xz#1"]
+    assert dataset.energy_reference == "referenced"
 
 
 def test_command(server, tmp_path, capsys, monkeypatch):

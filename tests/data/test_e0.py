@@ -97,8 +97,11 @@ def test_linear_references_from_a_file(tmp_path):
     assert table.values == pytest.approx(TRUE)
     assert table.origin == "linear references in linref.npz"
     iron = Structure(np.array([26]), np.zeros((1, 3)))
-    with pytest.raises(MlipError, match="no meaningful energy for Fe"):
-        make_e0(str(path), [iron], [])
+    for absent in (1e11, 0.0):  # what files have for elements that their data lack
+        coefficients[26] = absent
+        np.savez(path, coeff=coefficients)
+        with pytest.raises(MlipError, match="no meaningful energy for Fe"):
+            make_e0(str(path), [iron], [])
 
 
 def test_a_file_of_linear_references_that_is_none(tmp_path):

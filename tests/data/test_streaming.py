@@ -186,6 +186,22 @@ def test_an_element_outside_of_the_sample_is_named_with_the_way_out(frames):
         list(dataclasses.replace(batches._windows, elements=(1,)).make(Job(0, 0, 0)))
 
 
+def test_an_element_outside_of_the_sample_is_left_out_on_request(frames):
+    class Rare(MadeUp):
+        def __getitem__(self, index):
+            structure = super().__getitem__(index)
+            numbers = np.full_like(structure.numbers, 16) if index == 2 else structure.numbers
+            return dataclasses.replace(structure, numbers=numbers)
+
+    made = Frames([Part(Rare(SIZE), range(SIZE))], skip_bad=True)
+    batches = StreamedBatches(
+        made, frames.sample(30).structures, cutoff=3.0, elements=ELEMENTS, e0=E0,
+        batch_size=BATCH, workers=0,
+    )  # fmt: skip
+    (fault,) = [fault for batch in batches.epoch(0) for fault in batch.skipped]
+    assert fault.startswith("made_up#2: element S is not known")
+
+
 def test_shapes_and_padding_are_announced(frames):
     batches = make(frames)
     for batch in batches.epoch(0):

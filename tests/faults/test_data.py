@@ -100,9 +100,15 @@ def test_truncated_in_the_middle_of_a_frame(path):
     refused(path, "frame 9 announces 3 atoms but has 1: the file is truncated")
 
 
-def test_truncated_in_the_middle_of_a_line(path):
-    path.write_text(path.read_text()[:-40])
-    refused(path, "frame 9 is not valid extended XYZ")
+@pytest.mark.parametrize("cut", [6, 40], ids=["a number", "a line"])
+def test_truncated_in_the_middle(path, cut):
+    path.write_text(path.read_text()[:-cut])
+    refused(path, r"the last line of frame 9 ends after \d+ of \d+ characters: the file is trunc")
+
+
+def test_a_last_line_without_end_is_whole(path):
+    path.write_text(path.read_text().rstrip("\n"))
+    assert len(load(path).train) == 8
 
 
 def test_a_line_too_many(path):
@@ -160,8 +166,18 @@ def test_element_only_in_a_test_subset(path):
     atoms = water(50)
     atoms.symbols[0] = "S"
     write(path.with_name("test.xyz"), atoms)
-    refused(path, r"t contains S, which the training data \(and E0\) do not: test\.xyz#0",
-            tests={"t": {"file": "test.xyz"}})  # fmt: skip
+    message = r"t contains S, which the training data do not, .*or leave them out: test\.xyz#0"
+    refused(path, message, tests={"t": {"file": "test.xyz"}})
+
+
+def test_element_only_in_the_validation_data_whatever_e0_says(path):
+    atoms = water(50)
+    atoms.symbols[0] = "S"
+    write(path.with_name("valid.xyz"), atoms)
+    np.savez(path.with_name("e0.npz"), coeff=np.full(20, -1.0))
+    message = r"valid contains S, which the training data do not, .*whatever E0 there is"
+    limits = {"max_energy_per_atom": 1e6}
+    refused(path, message, valid="valid.xyz", valid_count=None, e0="e0.npz", preflight=limits)
 
 
 def test_a_periodic_cell_of_zero_volume(path):

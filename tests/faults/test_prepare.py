@@ -25,7 +25,7 @@ from tests.support.cli import labelled
 from tests.support.training import clusters
 
 SIZE = 40
-KILLED = """
+PREPARING = """
 import os, signal, sys
 from pathlib import Path
 from mlip.data import prepare as module
@@ -33,12 +33,14 @@ from mlip.data.sources.registry import SourceSettings
 module.PIECE = 5
 
 def report(progress, total):
-    if progress.read >= 15:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if progress.read == 15:
+        {half_way}
 
 module.prepare(sys.argv[1], Path(sys.argv[2]), SourceSettings(), cutoff=4.0, workers=0,
                report=report)
 """
+KILLED = PREPARING.format(half_way="os.kill(os.getpid(), signal.SIGKILL)")
+WAITING = PREPARING.format(half_way="print('half-way', flush=True); sys.stdin.readline()")
 
 
 @pytest.fixture
@@ -99,10 +101,16 @@ def test_a_killed_preparation_goes_on_where_it_stopped(frames, tmp_path, root):
     assert progress.tally.neighbors == whole.tally.neighbors
 
 
-def test_two_preparations_at_once_are_one_clear_error(frames, tmp_path):
+def test_two_processes_that_prepare_at_once(frames, tmp_path, root):
     output = tmp_path / "train.lmdb"
-    with writing(output, {}), pytest.raises(MlipError, match="another process is preparing"):
-        prepare(str(frames), output, SourceSettings(), cutoff=None, workers=0)
+    command = [sys.executable, "-c", WAITING, str(frames), str(output)]
+    with subprocess.Popen(command, cwd=root, stdin=-1, stdout=-1) as other:
+        assert other.stdout.readline() == b"half-way\n"
+        with pytest.raises(MlipError, match="another process is preparing"):
+            run(frames, output)
+        other.communicate(b"go on\n")
+    assert other.returncode == 0
+    require_whole(output, frames)
 
 
 @pytest.mark.parametrize("change", ["source", "settings"])
@@ -135,12 +143,19 @@ def test_an_incomplete_file_is_no_source(frames, tmp_path):
         open_source(tmp_path / "x.lmdb")
 
 
+def test_an_output_among_its_own_sources_is_refused(tmp_path):
+    ase_lmdb(tmp_path / "data.0000.aselmdb", {1: ase_row(2)})
+    with pytest.raises(MlipError, match=r"would stand among the files of .*choose another folder"):
+        run(tmp_path, tmp_path / "out.lmdb")
+    assert [path.name for path in tmp_path.iterdir()] == ["data.0000.aselmdb"]
+
+
 def test_missing_shard(tmp_path):
     for number in (0, 2):
         ase_lmdb(tmp_path / f"data.{number:04d}.aselmdb", {1: ase_row(2)})
     with pytest.raises(MlipError, match=r"shard 1 is missing"):
-        run(tmp_path, tmp_path / "out.lmdb")
-    assert not partial_name(tmp_path / "out.lmdb").exists()
+        run(tmp_path, tmp_path / "out" / "out.lmdb")
+    assert not partial_name(tmp_path / "out" / "out.lmdb").exists()
 
 
 def test_bad_records_stop_or_are_left_out_and_counted(tmp_path, capsys):

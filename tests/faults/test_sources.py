@@ -16,8 +16,10 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
+from mlip.data.sources.cache import _writing
 from mlip.data.sources.labels import LabelKeys
 from mlip.data.sources.registry import SourceSettings, open_source
+from mlip.data.sources.s2ef import _table
 from mlip.data.sources.source import BadRecordError, Source
 from mlip.errors import MlipError
 from tests.data.sources.written import (
@@ -148,6 +150,8 @@ def test_a_length_that_is_not_the_number_of_records(tmp_path, torch):
     good = torch.graph(**graph_fields())
     path = write_lmdb(tmp_path / "a.lmdb", {b"0": good, b"1": good, b"length": pickle.dumps(5)})
     refused(path, "its length is 5, but it has 2 records")
+    path = write_lmdb(tmp_path / "b.lmdb", {b"0": good, b"1": good, b"length": pickle.dumps(1)})
+    refused(path, "its length is 1, but it has 2 records")
 
 
 def test_a_missing_key(tmp_path, torch):
@@ -284,6 +288,17 @@ def test_s2ef_without_reference_energies(tmp_path):
     assert open_source(path).energy_reference == "total"
 
 
+def test_s2ef_with_a_misspelt_label_key(tmp_path):
+    source = open_source(s2ef(tmp_path), SourceSettings(keys=LabelKeys(energy="enery")))
+    message = (
+        r"0\.extxyz\.xz: none of the 1 frames .*'enery'.* did you mean .*keys\.energy=energy\?"
+    )
+    for reading in (lambda: source[0], lambda: list(source.stream())):
+        with pytest.raises(MlipError, match=message) as error:
+            reading()
+        assert not isinstance(error.value, BadRecordError)
+
+
 def test_s2ef_with_one_reference_energy_missing(tmp_path):
     path = s2ef(tmp_path)
     lines = "random1,frame0,-1.5\nrandom1,frame1,\nrandom1,frame2,-1.5\n"
@@ -324,6 +339,38 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch, cache):
     monkeypatch.undo()
     monkeypatch.setenv("MLIP_CACHE", str(cache))
     assert source[0].energy == -3.5
+
+
+def test_a_damaged_entry_of_the_cache_is_made_anew(tmp_path, cache):
+    source = open_source(s2ef(tmp_path))
+    assert source[2].energy == -3.5
+    (entry,) = cache.rglob("frames-*")
+    for damage in (entry.read_bytes()[:-40], b"", b"no array"):
+        entry.write_bytes(damage)
+        _table.cache_clear()
+        assert source[2].energy == -3.5
+    assert entry.stat().st_size > 100
+
+
+def test_an_entry_that_another_process_has_just_made_is_never_gone(tmp_path, cache, monkeypatch):
+    """Whoever makes the same entry replaces it; between two states of it there is no gap."""
+    source = open_source(s2ef(tmp_path))
+    source[0]
+    (entry,) = cache.rglob("content-*")
+    older = entry.with_name("content-older")
+    older.touch()
+    gone, unlink = [], Path.unlink
+
+    def noted(path: Path, missing_ok: bool = False) -> None:
+        gone.append(path)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", noted)
+    with _writing(entry) as file:
+        file.write(entry.read_bytes())
+    assert entry not in gone
+    assert not older.exists()
+    assert source[2].energy == -3.5
 
 
 def test_several_at_once_make_the_same_entry(tmp_path, cache):
@@ -386,6 +433,8 @@ def test_a_label_key_that_no_record_has(tmp_path, torch):
 def test_a_path_that_is_nothing_known(tmp_path):
     refused(tmp_path / "none", "none does not exist; check its name, and dataset.root")
     refused(tmp_path, "is a folder without files of a known kind; expected shards such as")
+    (tmp_path / "deeper").mkdir()
+    refused(tmp_path, r"\*\.h5, or the name of a folder in it, such as .*deeper\.")
     refused(tmp_path, "is a folder without files ending in .h5 or .hdf5", format="hdf5")
     (tmp_path / "a.txt").write_text("no structure")
     refused(tmp_path / "a.txt", r"ASE cannot read .*a\.txt")

@@ -5,7 +5,10 @@ import os
 import signal
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from flax import nnx
 
 from mlip.data.frames import Frames, Part
 from mlip.data.streaming import StreamedBatches
@@ -56,6 +59,31 @@ def test_a_killed_worker_is_one_clear_error():
 
 
 @needs_proc
+def test_a_run_whose_worker_is_killed_goes_on_as_if_nothing_had_happened(tmp_path):
+    kept = fit(PairModel(), stream(), None, **_last(fit_arguments(tmp_path / "kept", max_epochs=2)))
+    batches = stream()
+    made = batches.stream
+
+    def killed(epoch: int, start: int = 0):
+        for number, batch in enumerate(made(epoch, start)):
+            if number == 50:
+                (worker,) = children()
+                os.kill(worker, signal.SIGKILL)
+            yield batch
+
+    batches.stream = killed
+    arguments = _last(fit_arguments(tmp_path / "killed", max_epochs=2))
+    with pytest.raises(MlipError, match="was killed by SIGKILL"):
+        fit(PairModel(), batches, None, **arguments)
+    assert int(next((tmp_path / "killed" / "checkpoints").iterdir()).name) >= 50
+    resumed = fit(PairModel(), stream(), None, **arguments)
+    assert resumed.step == kept.step == 76
+    left, right = (jax.tree.leaves(nnx.state(run.model)) for run in (kept, resumed))
+    for before, after in zip(left, right, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@needs_proc
 def test_signals_to_all_processes_reach_the_main_one_only_and_no_worker_outlives_it():
     batches = stream().epoch(0)
     next(batches)
@@ -98,6 +126,15 @@ def test_damaged_records_are_counted_on_request(tmp_path):
     faults = [fault for row in rows for fault in row.get("faults", [])]
     assert {fault.partition(":")[0] for fault in faults} == {"made_up#17", "made_up#18"}
     assert result.epoch == 2
+
+
+def test_damaged_records_of_the_validation_data_are_counted_too(tmp_path):
+    valid = stream(bad=(17,), skip=True, workers=0)
+    result = fit(PairModel(), stream(workers=0), valid, **fit_arguments(tmp_path, max_steps=2))
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    skipped = [row for row in rows if row.get("event") == "skipped_records"]
+    assert {row["faults"][0].partition(":")[0] for row in skipped} == {"made_up#17"}
+    assert result.skipped_records == len(skipped) == 2  # before the training and at its end
 
 
 def test_a_mistake_in_a_worker_shows_where_it_happened():

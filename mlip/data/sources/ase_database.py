@@ -70,7 +70,7 @@ class AseDatabaseSource(LabelledFile):
         references = self._connection().metadata.get("atomrefs", {}).get(self._keys.energy)
         self._atoms = None if references is None else np.asarray(references, np.float64).ravel()
         self._stored = self._find_reference()
-        self._wanted = energy_reference or self._stored or "total"
+        self._wanted = energy_reference or self._stored or "unstated"
         if self._stored and {self._stored, self._wanted} - {"total", "atomisation"}:
             raise MlipError(
                 f"{path} holds {self._stored} energies, which cannot be converted to "
@@ -89,6 +89,11 @@ class AseDatabaseSource(LabelledFile):
     @property
     def energy_reference(self) -> EnergyReference:
         return self._wanted
+
+    @property
+    def elements(self) -> frozenset[int] | None:
+        rows = self._connection().connection.execute("SELECT DISTINCT Z FROM species").fetchall()
+        return frozenset(number for (number,) in rows)
 
     @cached_property
     def _rows(self) -> np.ndarray:
@@ -121,6 +126,14 @@ class AseDatabaseSource(LabelledFile):
 
     def num_atoms(self, index: int) -> int:
         return int(self._rows[index, 1])
+
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        database = self._connection()
+        row_id = int(self._rows[index, 0])
+        with decoding(self.identifier(index)):
+            query = "SELECT numbers FROM systems WHERE id = ?"
+            (blob,) = database.connection.execute(query, (row_id,)).fetchone()
+            return np.asarray(database.deblob(blob, np.int32), np.int32)
 
     def sizes(self) -> np.ndarray:
         return self._rows[:, 1].astype(np.int32)

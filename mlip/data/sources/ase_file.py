@@ -6,6 +6,8 @@ from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mlip.data.sources.labelled_file import LabelledFile
 from mlip.data.sources.labels import (
     available,
@@ -27,7 +29,7 @@ class AseFileSource(LabelledFile):
     Args:
         path: the file.
         keys: names of the labels.
-        energy_reference: what the energies count from; None: total.
+        energy_reference: what the energies count from; None: unstated.
         option: the user's option for the key of a label, for messages.
 
     Raises:
@@ -64,6 +66,9 @@ class AseFileSource(LabelledFile):
 
     def num_atoms(self, index: int) -> int:
         return len(self._frames[index])
+
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        return np.asarray(self._frames[index].numbers, np.int32)
 
     def __getitem__(self, index: int) -> Structure:
         name = self.identifier(index)

@@ -23,6 +23,8 @@ from mlip.errors import MlipError
 
 NEXT_ID, DELETED_IDS = b"nextid", b"deleted_ids"
 RESULTS = frozenset(("energy", "free_energy", "forces", "stress"))  # of a calculator
+BEGINNING = 4096  # characters of a row, in which the numbers of some hundred atoms stand
+NUMBERS_FIRST = re.compile(r'\s*\{\s*"numbers":\s*')
 NUMBERS = re.compile(r'"numbers":\s*')
 DECODER = json.JSONDecoder()
 
@@ -36,7 +38,7 @@ class AseLmdbSource(LabelledFile):
     Args:
         path: the file.
         keys: names of the labels.
-        energy_reference: what the energies count from; None: total.
+        energy_reference: what the energies count from; None: unstated.
         option: the user's option for the key of a label, for messages.
 
     Raises:
@@ -63,7 +65,10 @@ class AseLmdbSource(LabelledFile):
         return f"{self.path.name}#{self._ids[index]}"
 
     def num_atoms(self, index: int) -> int:
-        return _num_atoms(self._row_data(index), self.identifier(index))
+        return len(self.atomic_numbers(index))
+
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        return _numbers(self._row_data(index), self.identifier(index))
 
     def sizes(self) -> np.ndarray:
         return cached_index(self.path, "sizes", self._count_atoms)
@@ -98,7 +103,7 @@ class AseLmdbSource(LabelledFile):
                 index = int(np.searchsorted(ids, int(key)))
                 if index < len(ids) and ids[index] == int(key):
                     with suppress(BadRecordError):
-                        sizes[index] = _num_atoms(data, self.identifier(index))
+                        sizes[index] = len(_numbers(data, self.identifier(index)))
         return sizes
 
 
@@ -133,15 +138,24 @@ def _decode(data: bytes, name: str) -> dict[str, Any]:
     return row
 
 
-def _num_atoms(data: bytes, name: str) -> int:
-    """From the atomic numbers alone, the rest of the row is not parsed."""
+def _numbers(data: bytes, name: str) -> np.ndarray:
+    """The atomic numbers alone; mostly they come first, and the rest is not even decompressed."""
     with decoding(name):
+        beginning = zlib.decompressobj().decompress(data, BEGINNING).decode(errors="ignore")
+        if first := NUMBERS_FIRST.match(beginning):
+            with suppress(json.JSONDecodeError):  # they reach further
+                return _as_numbers(beginning, first.end())
         text = zlib.decompress(data).decode()
-        match = NUMBERS.search(text)
-        if match is None:
-            raise BadRecordError(name, "the row has no numbers; remove it.")
-        numbers, _ = DECODER.raw_decode(text, match.end())
-        return len(_plain(numbers))
+        places = [match.end() for match in NUMBERS.finditer(text)]
+        if len(places) == 1:
+            return _as_numbers(text, places[0])
+        return np.asarray(_plain(json.loads(text)["numbers"]), np.int32)
+
+
+def _as_numbers(text: str, start: int) -> np.ndarray:
+    """The atomic numbers that begin at some place of a row."""
+    numbers, _ = DECODER.raw_decode(text, start)
+    return np.asarray(_plain(numbers), np.int32)
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """What reading needs and is expensive to find out, kept on disk: indices, decompressed files.
 
-An entry belongs to a file as it is: another size or time of change makes it anew. Several
-processes may make the same entry at once; each writes a file of its own and renames it.
+An entry belongs to a file as it is: when size or time of change differ, or when it is damaged, it
+is made anew. Several processes may make the same entry at once; each writes a file of its own and
+renames it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +22,7 @@ from mlip.data.sources.compression import COMPRESSED, decompressed
 from mlip.errors import MlipError
 
 FOLDER_SWITCH = "MLIP_CACHE"
+FORMAT = 2  # of the entries, part of their names: a change of what they hold makes all anew
 SMALL = 4 << 20  # bytes of a file whose index is made in no time
 
 
@@ -49,10 +51,11 @@ def cached_index(path: Path, kind: str, build: Callable[[], np.ndarray]) -> np.n
     if path.suffix not in COMPRESSED and path.stat().st_size < SMALL:
         return build()
     entry = _entry(path, kind)
-    if not entry.exists():
-        array = build()
-        with _writing(entry) as file:
-            np.save(file, array)
+    with suppress(OSError, ValueError, EOFError):  # none is there yet, or a damaged one
+        return np.load(entry, mmap_mode="r")
+    array = build()
+    with _writing(entry) as file:
+        np.save(file, array)
     return np.load(entry, mmap_mode="r")
 
 
@@ -76,7 +79,8 @@ def _entry(path: Path, kind: str) -> Path:
     path = path.resolve()
     status = path.stat()
     place = hashlib.sha256(str(path).encode()).hexdigest()[:12]
-    state = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
+    about = f"{FORMAT} {status.st_size} {status.st_mtime_ns}"
+    state = hashlib.sha256(about.encode()).hexdigest()[:12]
     return cache_folder() / f"{path.stem}-{place}" / f"{kind}-{state}"
 
 
@@ -90,9 +94,12 @@ def _writing(entry: Path) -> Iterator[IO[bytes]]:
         part = Path(name)
         with os.fdopen(handle, "wb") as file:
             yield file
-        for older in entry.parent.glob(f"{entry.name.rpartition('-')[0]}-*"):
-            older.unlink(missing_ok=True)
+            file.flush()
+            os.fsync(file.fileno())  # a name never stands for content that is not on disk
         part.replace(entry)
+        for older in entry.parent.glob(f"{entry.name.rpartition('-')[0]}-*"):
+            if older != entry:  # which others may be opening now
+                older.unlink(missing_ok=True)
     except OSError as error:
         raise MlipError(
             f"cannot write {entry} ({error.strerror or error}); make room, or name a folder on "

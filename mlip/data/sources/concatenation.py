@@ -52,6 +52,10 @@ class Concatenation(Source):
         part, local = self._locate(index)
         return part.num_atoms(local)
 
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        part, local = self._locate(index)
+        return part.atomic_numbers(local)
+
     def trajectory(self, index: int) -> str:
         part, local = self._locate(index)
         return part.trajectory(local)
@@ -63,6 +67,12 @@ class Concatenation(Source):
     def energy_reference(self) -> EnergyReference:
         """That of the parts; `unstated` where they differ."""
         return next(iter(self._references)) if len(self._references) == 1 else "unstated"
+
+    @property
+    def elements(self) -> frozenset[int] | None:
+        found = [part.elements for part in self.parts]
+        known = [elements for elements in found if elements is not None]
+        return frozenset().union(*known) if len(known) == len(found) else None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -83,30 +93,33 @@ class Concatenation(Source):
 def shards(folder: Path, suffixes: Sequence[str], *, first: int | None = None) -> list[Path]:
     """The files of a folder with one of these endings, in the order of their numbers.
 
-    Numbered files are those whose names differ in the number before the ending alone; others are
-    sorted by name.
+    The number stands before the ending. Files whose names differ in it alone are a sequence, sorted
+    by number; several sequences, and files without a number, follow each other by name.
 
     Args:
         folder: that holds them.
         suffixes: the endings.
-        first: the lowest number; None accepts any.
+        first: the lowest number, where there is one sequence; None accepts any.
 
     Raises:
-        MlipError: if a number is missing in the sequence, or there twice.
+        MlipError: if a number is missing in a sequence, or there twice.
     """
     endings = "|".join(re.escape(suffix) for suffix in suffixes)
     pattern = re.compile(rf"(.*?)(\d*)(?:{endings})")
     found = [(match, path) for path in folder.iterdir() if (match := pattern.fullmatch(path.name))]
-    numbered = {match[1] for match, _ in found if match[2]}
-    if len(numbered) != 1 or not all(match[2] for match, _ in found):
-        return sorted(path for _, path in found)
-    by_number: dict[int, Path] = {}
+    sequences: dict[str, dict[int, Path]] = {}
     for match, path in sorted(found, key=lambda item: item[1]):
-        other = by_number.setdefault(int(match[2]), path)
-        if other != path:
-            raise MlipError(f"{folder}: {other.name} and {path.name} are the same shard; keep one.")
-    _require_all(folder, by_number, min(by_number) if first is None else first)
-    return [by_number[number] for number in sorted(by_number)]
+        if match[2]:
+            other = sequences.setdefault(match[1], {}).setdefault(int(match[2]), path)
+            if other != path:
+                raise MlipError(
+                    f"{folder}: {other.name} and {path.name} are the same shard; keep one."
+                )
+    for by_number in sequences.values():
+        begins = min(by_number) if first is None or len(sequences) > 1 else first
+        _require_all(folder, by_number, begins)
+    places = {path: (match[1], int(match[2] or -1), path.name) for match, path in found}
+    return sorted(places, key=lambda path: places[path])
 
 
 def _require_all(folder: Path, by_number: dict[int, Path], first: int) -> None:

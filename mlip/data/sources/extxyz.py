@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".xyz", ".extxyz")
 SHORTEST = 7  # bytes of an atom's line: H 0 0 0
 TRAJECTORY_KEYS = ("trajectory", "sid")  # in the comment line
+PADDED = 30  # bytes of a line that a program has written in columns, at least
+SYMBOLS_FIRST = re.compile(r'Properties="?species:S:1[:"\s]')
 FRAME = np.dtype([("offset", np.int64), ("size", np.int32), ("atoms", np.int32)])
 
 
@@ -85,7 +88,7 @@ class ExtxyzSource(LabelledFile):
     Args:
         path: file ending in .xyz or .extxyz, or that followed by .xz or .gz.
         keys: names of the labels.
-        energy_reference: what the energies count from; None: total.
+        energy_reference: what the energies count from; None: unstated.
         option: as in `read_extxyz`.
 
     Raises:
@@ -107,6 +110,10 @@ class ExtxyzSource(LabelledFile):
 
     def num_atoms(self, index: int) -> int:
         return int(self._frames["atoms"][index])
+
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        text = read_frame(plain_copy(self.path), self._frames[index])
+        return frame_numbers(text, self.identifier(index))
 
     def sizes(self) -> np.ndarray:
         return np.array(self._frames["atoms"])
@@ -147,7 +154,8 @@ def frames(content: IO[bytes], path: Path) -> Iterator[tuple[int, bytes, int]]:
         offset in bytes, text and number of atoms of a frame.
 
     Raises:
-        MlipError: for a frame that has too few lines, or does not start with a count.
+        MlipError: for a frame that has too few lines, is cut inside its last one, or does not start
+            with a count.
     """
     offset = index = 0
     for header in content:
@@ -169,10 +177,27 @@ def frames(content: IO[bytes], path: Path) -> Iterator[tuple[int, bytes, int]]:
                     f"{path}: frame {index} announces {count} atoms but has {found}: the file is "
                     "truncated; copy it again or remove the frame."
                 )
+        _require_whole_line(lines, path, index)
         text = b"".join([header, *lines])
         offset = start + len(text)
         yield start, text, count
         index += 1
+
+
+def _require_whole_line(lines: list[bytes], path: Path, index: int) -> None:
+    """Refuse a last line without end that is shorter than all others, where these are equally long.
+
+    Cut inside its last number it would read as another one.
+    """
+    *others, last = lines[1:] or [b"\n"]
+    lengths = {len(line.rstrip()) for line in others}
+    if not last.endswith(b"\n") and len(others) > 1 and len(lengths) == 1:
+        (length,) = lengths
+        if len(last) < length >= PADDED:
+            raise MlipError(
+                f"{path}: the last line of frame {index} ends after {len(last)} of {length} "
+                "characters: the file is truncated; copy it again or remove the frame."
+            )
 
 
 def frame_table(path: Path) -> np.ndarray:
@@ -215,6 +240,26 @@ def parse_frame(text: bytes, name: str) -> Atoms:
             f"frame {name.rpartition('#')[2]} is not valid extended XYZ ({error}); "
             "compare it with its neighbours and mend or remove it.",
         ) from error
+
+
+def frame_numbers(text: bytes, name: str) -> np.ndarray:
+    """Atomic numbers of a frame, int32: of the symbols in the first column, if that holds them.
+
+    Args:
+        text: of the frame.
+        name: of the record.
+
+    Raises:
+        BadRecordError: as `parse_frame`, or for an unknown symbol.
+    """
+    from ase.data import atomic_numbers
+
+    with decoding(name):
+        count, comment, *lines = text.decode().splitlines()
+        if SYMBOLS_FIRST.search(comment) is None:
+            return np.asarray(parse_frame(text, name).numbers, np.int32)
+        symbols = (line.split(None, 1)[0].capitalize() for line in lines[: int(count)])
+        return np.array([atomic_numbers[symbol] for symbol in symbols], np.int32)
 
 
 def _require_extxyz(path: Path) -> None:

@@ -58,6 +58,12 @@ class GraphSource(LabelledFile):
         with decoding(name):
             return _num_atoms(fields)
 
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        name = self.identifier(index)
+        fields = self._fields(index)
+        with decoding(name):
+            return _numbers(fields)
+
     def trajectory(self, index: int) -> str:
         fields = self._fields(index)
         with decoding(self.identifier(index)):
@@ -156,7 +162,7 @@ def graph_count(file: LmdbFile) -> int:
             length = int(loads(stored, file.path.name))
     except BadRecordError as error:
         raise MlipError(f"{file.path}: the entry 'length' is damaged ({error.fault})") from error
-    if not 0 < length < file.entries:
+    if length != file.entries - 1:
         raise MlipError(
             f"{file.path}: its length is {length}, but it has {file.entries - 1} records; "
             "copy or download it again."
@@ -179,6 +185,10 @@ def _num_atoms(fields: Mapping[str, Any]) -> int:
     return int(np.shape(fields["pos"])[0])  # the shape of a tensor is known without its numbers
 
 
+def _numbers(fields: Mapping[str, Any]) -> np.ndarray:
+    return np.asarray(fields["atomic_numbers"], np.int32).ravel()
+
+
 def _with_new_names(fields: Mapping[str, Any]) -> dict[str, Any]:
     """What a graph holds, without what is empty; the labels under their new names, too."""
     found = {name: value for name, value in fields.items() if value is not None}
@@ -189,7 +199,7 @@ def _with_new_names(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _structure(fields: Mapping[str, Any], keys: LabelKeys, name: str) -> Structure:
-    numbers = np.asarray(fields["atomic_numbers"], np.int32).ravel()
+    numbers = _numbers(fields)
     cell, pbc = _cell(fields)
     return Structure(
         numbers=numbers,

@@ -33,7 +33,7 @@ class Hdf5Source(LabelledFile):
     Args:
         path: the file.
         keys: names of the labels.
-        energy_reference: what the energies count from; None: total.
+        energy_reference: what the energies count from; None: unstated.
         option: the user's option for the key of a label, for messages.
 
     Raises:
@@ -82,6 +82,12 @@ class Hdf5Source(LabelledFile):
 
     def num_atoms(self, index: int) -> int:
         return len(self._group(index)["atomic_numbers"])
+
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        name = self.identifier(index)
+        group = self._group(index)
+        with decoding(name):
+            return np.asarray(group["atomic_numbers"], np.int32)
 
     def _group(self, index: int) -> h5py.Group:
         group = self._file().get(self._group_name(index))

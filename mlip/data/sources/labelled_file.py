@@ -15,7 +15,8 @@ class LabelledFile(Source):
     Args:
         path: the file.
         keys: names of the labels.
-        energy_reference: what the energies count from; None: total, unless the format says more.
+        energy_reference: what the energies count from; None: unstated, unless the format says
+            more.
         option: the user's option for the key of a label, for messages.
 
     Raises:
@@ -48,7 +49,7 @@ class LabelledFile(Source):
 
     @property
     def energy_reference(self) -> EnergyReference:
-        return self._stated or "total"
+        return self._stated or "unstated"
 
     def identifier(self, index: int) -> str:
         return f"{self.path.name}#{index}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 
@@ -18,6 +18,15 @@ from mlip.data.sources.source import require_file
 from mlip.errors import MlipError
 
 RENEWAL = 100  # values read between two renewals of the mappings of a process
+
+
+class _State(NamedTuple):
+    """A file as it is: one that has been written or replaced since differs in this."""
+
+    name: str
+    inode: int
+    size: int
+    changed: int
 
 
 @dataclass
@@ -29,7 +38,7 @@ class _Shared:
 
 
 # A process may open an environment only once, and must not use one that it inherited by a fork.
-_open_files: dict[str, _Shared] = {}
+_open_files: dict[_State, _Shared] = {}
 _reads = count(1)
 _lock = Lock()
 
@@ -50,13 +59,15 @@ class LmdbFile:
 
     LMDB maps the file into memory, and the pages that were read count as memory of the process
     until it ends or closes the file. So that this does not grow to the size of the data, all files
-    are closed after some reads, and opened anew when they are needed.
+    are closed after some reads, and opened anew when they are needed. The file that is read is the
+    one that was there when this was made: one that replaces it needs a new `LmdbFile`.
 
     Args:
         path: the data file (`subdir=False`).
 
     Raises:
-        MlipError: when the file is missing, empty, truncated or no LMDB.
+        MlipError: when the file is missing, empty, truncated or no LMDB, or when it has been
+            changed since.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,20 +79,35 @@ class LmdbFile:
         return {"path": self.path}
 
     @cached_property
-    def _name(self) -> str:
-        return str(self.path.resolve())
+    def _state(self) -> _State:
+        return _state_of(self.path)
 
     @contextmanager
-    def _reading(self) -> Iterator[Any]:  # lmdb's types allow for values that are not bytes
-        """A transaction; the file stays open while there is one."""
+    def _reading(self, *, in_order: bool = False) -> Iterator[Any]:
+        """A transaction; the file stays open while there is one.
+
+        Read in order, the system may read ahead, unless others are reading from the file already.
+        """
         with _lock:
-            if self._name not in _open_files:
-                _open_files[self._name] = _Shared(_open(self.path))
-            shared = _open_files[self._name]
+            if in_order and self._state in _open_files:
+                _close([self._state])
+            if self._state not in _open_files:
+                if _state_of(self.path) != self._state:
+                    raise MlipError(
+                        f"{self.path} has been changed or replaced while it was read; start again."
+                    )
+                # LMDB opens no file twice, not even one that has been written to since.
+                _close([state for state in _open_files if state.name == self._state.name])
+                _open_files[self._state] = _Shared(_open(self.path, in_order))
+            shared = _open_files[self._state]
             shared.readers += 1
         try:
             with shared.environment.begin() as transaction:
                 yield transaction
+        except lmdb.Error as error:
+            raise MlipError(
+                f"{self.path} is damaged ({error}); download or make it again."
+            ) from None
         finally:
             with _lock:
                 shared.readers -= 1
@@ -95,24 +121,19 @@ class LmdbFile:
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None if there is none."""
         if next(_reads) % RENEWAL == 0:
-            _close_unread()
-        try:
-            with self._reading() as transaction:
-                value: bytes | None = transaction.get(key)
-                return value
-        except lmdb.Error as error:
-            raise MlipError(
-                f"{self.path} is damaged ({error}); download or make it again."
-            ) from None
+            close_unread()
+        with self._reading() as transaction:
+            value: bytes | None = transaction.get(key)
+            return value
 
     def __iter__(self) -> Iterator[bytes]:
         """All keys, in the byte order of the file."""
-        with self._reading() as transaction, transaction.cursor() as cursor:
+        with self._reading(in_order=True) as transaction, transaction.cursor() as cursor:
             yield from cursor.iternext(keys=True, values=False)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All keys and values, in the byte order of the file."""
-        with self._reading() as transaction, transaction.cursor() as cursor:
+        with self._reading(in_order=True) as transaction, transaction.cursor() as cursor:
             yield from cursor.iternext(keys=True, values=True)
 
     def values(self, prefix: bytes) -> Iterator[bytes]:
@@ -125,11 +146,17 @@ class LmdbFile:
                 yield value
 
 
-def _close_unread() -> None:
+def close_unread() -> None:
     """Close all files that no thread is reading."""
     with _lock:
-        for name in [name for name, shared in _open_files.items() if not shared.readers]:
-            _open_files.pop(name).environment.close()
+        _close([*_open_files])
+
+
+def _close(states: Sequence[_State]) -> None:
+    """Close those of some files that no thread is reading; the lock must be held."""
+    for state in states:
+        if not _open_files[state].readers:
+            _open_files.pop(state).environment.close()
 
 
 def make_room(environment: lmdb.Environment, size: int) -> None:
@@ -140,14 +167,19 @@ def make_room(environment: lmdb.Environment, size: int) -> None:
         environment.set_mapsize(2 * needed)
 
 
-def _open(path: Path) -> lmdb.Environment:
+def _state_of(path: Path) -> _State:
     require_file(path)
+    found = path.stat()
+    return _State(str(path.resolve()), found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _open(path: Path, readahead: bool) -> lmdb.Environment:
     size = path.stat().st_size
     if not size:
         raise MlipError(f"{path} is empty; download or make it again.")
     try:
         environment = lmdb.open(
-            str(path), subdir=False, readonly=True, lock=False, readahead=False, meminit=False
+            str(path), subdir=False, readonly=True, lock=False, readahead=readahead, meminit=False
         )
     except lmdb.Error as error:
         raise MlipError(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mlip.data.sources.labels import LabelKeys
 from mlip.data.sources.source import (
     BadRecordError,
     EnergyReference,
@@ -43,14 +44,22 @@ class Md17Source(Source):
 
     Args:
         path: the `.npz`.
+        keys: a label whose key is null is not read; their names mean nothing here.
         energy_reference: what the energies count from; None: total.
 
     Raises:
         MlipError: if the file cannot be read, lacks an array, or they do not belong together.
     """
 
-    def __init__(self, path: Path, *, energy_reference: EnergyReference | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        keys: LabelKeys | None = None,
+        energy_reference: EnergyReference | None = None,
+    ) -> None:
         self.path = path
+        self._keys = keys or LabelKeys()
         self._stated = energy_reference
         if not len(self):
             raise MlipError(f"{path} holds no frame; download or make it again.")
@@ -63,6 +72,10 @@ class Md17Source(Source):
     def energy_reference(self) -> EnergyReference:
         return self._stated or "total"
 
+    @property
+    def elements(self) -> frozenset[int] | None:
+        return frozenset(self._arrays.numbers.tolist())
+
     def __len__(self) -> int:
         return len(self._arrays.energies)
 
@@ -71,6 +84,9 @@ class Md17Source(Source):
 
     def num_atoms(self, index: int) -> int:
         return len(self._arrays.numbers)
+
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        return self._arrays.numbers
 
     def sizes(self) -> np.ndarray:
         return np.full(len(self), self.num_atoms(0), np.int32)
@@ -82,12 +98,13 @@ class Md17Source(Source):
         energy, forces = arrays.energies[index], arrays.forces[index]
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise BadRecordError(name, "a label is not finite; remove the frame.")
+        force_unit = arrays.energy_unit / arrays.length_unit
         with decoding(name):
             return Structure(
                 numbers=arrays.numbers,
                 positions=arrays.positions[index] * arrays.length_unit,
-                energy=float(energy) * arrays.energy_unit,
-                forces=forces * (arrays.energy_unit / arrays.length_unit),
+                energy=None if self._keys.energy is None else float(energy) * arrays.energy_unit,
+                forces=None if self._keys.forces is None else forces * force_unit,
                 identifier=name,
             )
 

@@ -89,6 +89,10 @@ class PreparedSource(Source):
         return self._reference
 
     @property
+    def elements(self) -> frozenset[int] | None:
+        return frozenset(self.progress["tally"]["elements"])
+
+    @property
     def notes(self) -> tuple[str, ...]:
         return tuple(self.about["notes"])
 
@@ -102,6 +106,12 @@ class PreparedSource(Source):
         data = self._data(index)
         with decoding(self.identifier(index)):
             return int(HEADER.unpack_from(data)[0])
+
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        data = self._data(index)
+        with decoding(self.identifier(index)):
+            count, _, *lengths, _, _, _, _ = HEADER.unpack_from(data)
+            return np.frombuffer(data, "u1", count, HEADER.size + sum(lengths)).astype(np.int32)
 
     def sizes(self) -> np.ndarray:
         return cached_index(self.path, "sizes", lambda: read_sizes(self._file))

@@ -115,17 +115,19 @@ class PubChemQcrSource(Source):
     def num_atoms(self, index: int) -> int:
         return int(self._steps[index]["atoms"])
 
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        entry, molecule = self._find(index)
+        with decoding(self.identifier(index)):
+            return np.array(_numbers(_step_of(molecule, entry)), np.int32)
+
     def sizes(self) -> np.ndarray:
         return self._steps["atoms"][: self._length].astype(np.int32)
 
     def __getitem__(self, index: int) -> Structure:
-        if not 0 <= index < self._length:
-            raise IndexError(f"step {index} of {self._length}")
-        entry = self._steps[index]
-        molecule = self._molecule(int(entry["cid"]))
+        entry, molecule = self._find(index)
         name = self.identifier(index)
         with decoding(name):
-            step = _read_step(molecule[PHASES[entry["phase"]]][entry["step"]])
+            step = _read_step(_step_of(molecule, entry))
             return Structure(
                 numbers=np.array(step.numbers, np.int32),
                 positions=step.positions,
@@ -133,6 +135,13 @@ class PubChemQcrSource(Source):
                 forces=step.gradient * (-Hartree / Bohr),
                 identifier=name,
             )
+
+    def _find(self, index: int) -> tuple[np.void, dict[str, Any]]:
+        """The entry of a step, and its molecule."""
+        if not 0 <= index < self._length:
+            raise IndexError(f"step {index} of {self._length}")
+        entry = self._steps[index]
+        return entry, self._molecule(int(entry["cid"]))
 
     def _molecule(self, cid: int) -> dict[str, Any]:
         recent = self._last_molecule[-1:]
@@ -163,10 +172,18 @@ def _decode(data: bytes | None, name: str) -> dict[str, Any]:
     return molecule
 
 
+def _step_of(molecule: dict[str, Any], entry: np.void) -> Any:
+    return molecule[PHASES[entry["phase"]]][entry["step"]]
+
+
+def _numbers(step: dict[str, Any]) -> list[int]:
+    return [ELEMENTS[atom["atom"].strip().lower()] for atom in step["coordinates"]]
+
+
 def _read_step(step: dict[str, Any]) -> _Step:
     atoms, gradient = step["coordinates"], step["gradient"]
     return _Step(
-        [ELEMENTS[atom["atom"].strip().lower()] for atom in atoms],
+        _numbers(step),
         np.array([(atom["x"], atom["y"], atom["z"]) for atom in atoms], np.float64),
         float(step["energy"]),
         np.array([(atom["dx"], atom["dy"], atom["dz"]) for atom in gradient], np.float64),

@@ -88,11 +88,13 @@ def _pubchemqcr(path: Path, settings: SourceSettings, option: str) -> Source:
 
 
 def _s2ef(path: Path, settings: SourceSettings, option: str) -> Source:
-    return S2efChunk(path, keys=settings.keys, energy_reference=settings.energy_reference)
+    return S2efChunk(
+        path, keys=settings.keys, energy_reference=settings.energy_reference, option=option
+    )
 
 
 def _md17(path: Path, settings: SourceSettings, option: str) -> Source:
-    return Md17Source(path, energy_reference=settings.energy_reference)
+    return Md17Source(path, keys=settings.keys, energy_reference=settings.energy_reference)
 
 
 def _prepared(path: Path, settings: SourceSettings, option: str) -> Source:
@@ -185,9 +187,11 @@ def _format_of_folder(folder: Path) -> FormatName:
         file = min((file for file in folder.iterdir() if file.name.endswith(endings)), default=None)
         if file is not None:
             return _format_of_lmdb(file) if file.suffix == ".lmdb" else name
+    inside = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    hint = f", or the name of a folder in it, such as {inside[0]}" if inside else ""
     raise MlipError(
         f"{folder} is a folder without files of a known kind; expected shards such as "
-        "0.extxyz.xz with 0.txt.xz, data.0000.lmdb, Data01.lmdb, *.aselmdb or *.h5."
+        f"0.extxyz.xz with 0.txt.xz, data.0000.lmdb, Data01.lmdb, *.aselmdb or *.h5{hint}."
     )
 
 

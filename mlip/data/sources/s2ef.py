@@ -7,6 +7,7 @@ The last column, in eV, turns the total energy into the adsorption energy; some 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -16,8 +17,22 @@ import numpy as np
 
 from mlip.data.sources.cache import cached_index, plain_copy
 from mlip.data.sources.compression import COMPRESSED, decompressed
-from mlip.data.sources.extxyz import FRAME, frame_table, frames, parse_frame, read_frame
-from mlip.data.sources.labels import LabelKeys, structure_from_atoms
+from mlip.data.sources.extxyz import (
+    FRAME,
+    frame_numbers,
+    frame_table,
+    frames,
+    parse_frame,
+    read_frame,
+)
+from mlip.data.sources.labels import (
+    OPTION,
+    LabelKeys,
+    available,
+    label_values,
+    require_keys,
+    structure_from_atoms,
+)
 from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
@@ -35,9 +50,10 @@ class S2efChunk(Source):
 
     Args:
         path: `N.extxyz`, `N.extxyz.xz` or `N.extxyz.gz`.
-        keys: names of the labels.
+        keys: names of the labels; every frame must have those that are not null.
         energy_reference: `total`, or `referenced` for adsorption energies; None: adsorption
             energies where the text has reference energies.
+        option: the user's option for the key of a label, for messages.
 
     Raises:
         MlipError: if the text is missing or has another form, or lacks reference energies that
@@ -50,9 +66,11 @@ class S2efChunk(Source):
         *,
         keys: LabelKeys | None = None,
         energy_reference: EnergyReference | None = None,
+        option: str = OPTION,
     ) -> None:
         self.path = path
         self._keys = keys or LabelKeys()
+        self._option = option
         self._text = _text_beside(path)
         lines = _read_text(self._text)
         self._length = len(lines)
@@ -75,7 +93,9 @@ class S2efChunk(Source):
 
     @property
     def _frames(self) -> np.ndarray:
-        return _table(self.path, self._text)
+        return _table(
+            self.path, self.path.stat().st_mtime_ns, self._text, self._text.stat().st_mtime_ns
+        )
 
     def identifier(self, index: int) -> str:
         return f"{self.path.name}#{index}"
@@ -83,11 +103,15 @@ class S2efChunk(Source):
     def num_atoms(self, index: int) -> int:
         return int(self._frames["atoms"][index])
 
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        text = read_frame(plain_copy(self.path), self._frames[index])
+        return frame_numbers(text, self.identifier(index))
+
     def sizes(self) -> np.ndarray:
         return np.array(self._frames["atoms"])
 
     def trajectory(self, index: int) -> str:
-        return f"random{_read_text(self._text)['sid'][index]}"
+        return str(_read_text(self._text)["sid"][index])  # as graphs call it
 
     def __getitem__(self, index: int) -> Structure:
         frame = self._frames[index]
@@ -108,6 +132,9 @@ class S2efChunk(Source):
     def _structure(self, index: int, text: bytes, reference: float) -> Structure:
         name = self.identifier(index)
         atoms = parse_frame(text, name)
+        require_keys(
+            self.path, self._keys, Counter(available(label_values(atoms))), 1, self._option
+        )
         with decoding(name):
             structure = structure_from_atoms(atoms, self._keys, name)
             if self._wanted == "total" or structure.energy is None:
@@ -129,9 +156,13 @@ def _text_beside(path: Path) -> Path:
     )
 
 
-@lru_cache(maxsize=OPEN_CHUNKS)
 def _read_text(text: Path) -> np.ndarray:
     """System, frame and reference energy of each line; NaN where a line has none."""
+    return _parse_text(text, text.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=OPEN_CHUNKS)
+def _parse_text(text: Path, changed: int) -> np.ndarray:
     with decompressed(text) as content:
         lines = content.read().decode(errors="replace").split()
     if not lines:
@@ -153,10 +184,12 @@ def _read_text(text: Path) -> np.ndarray:
 
 
 @lru_cache(maxsize=OPEN_CHUNKS)
-def _table(path: Path, text: Path) -> np.ndarray:
-    """An array of `ENTRY`: where each frame of a chunk stands and what its line says."""
-    changed = text.stat().st_mtime_ns
-    return cached_index(path, f"frames-{changed}", lambda: _make_table(path, text))
+def _table(path: Path, path_changed: int, text: Path, text_changed: int) -> np.ndarray:
+    """An array of `ENTRY`: where each frame of a chunk stands and what its line says.
+
+    The times of change tell files from those that they replaced.
+    """
+    return cached_index(path, f"frames-{text_changed}", lambda: _make_table(path, text))
 
 
 def _make_table(path: Path, text: Path) -> np.ndarray:

@@ -140,6 +140,16 @@ class Source(ABC):
             BadRecordError: as above.
         """
 
+    def atomic_numbers(self, index: int) -> np.ndarray:
+        """Atomic numbers of a record, int32, shape (n,), decoding as little as its format allows.
+
+        By default the whole record is decoded.
+
+        Raises:
+            BadRecordError: as above.
+        """
+        return self[index].numbers
+
     def trajectory(self, index: int) -> str:
         """What a record must not be split from: its trajectory; by default it stands alone."""
         return self.identifier(index)
@@ -148,6 +158,11 @@ class Source(ABC):
     def energy_reference(self) -> EnergyReference:
         """What the energies count from."""
         return "total"
+
+    @property
+    def elements(self) -> frozenset[int] | None:
+        """Atomic numbers that occur in the file; None where only reading all records would tell."""
+        return None
 
     @property
     def notes(self) -> tuple[str, ...]:

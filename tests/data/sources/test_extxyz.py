@@ -4,8 +4,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import read, write
+from ase.stress import voigt_6_to_full_3x3_stress
 
-from mlip.data.sources.extxyz import LabelKeys, read_extxyz
+from mlip.data.sources.extxyz import ExtxyzSource, LabelKeys, read_extxyz
 from mlip.errors import MlipError
 
 STRESS = np.array([[1.0, 0.1, 0.2], [0.1, 2.0, 0.3], [0.2, 0.3, 3.0]]) * 1e-2
@@ -143,6 +144,29 @@ def test_shared_solvent_clusters(shared):
     isolated = {int(s.numbers[0]) for s in structures if s.group == "IsolatedAtom"}
     assert isolated == {1, 6, 8}
     assert all(s.forces is not None and s.energy is not None for s in structures)
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [("3bpa/train_300K", ""), ("3bpa/train_mixedT", ""), ("mptrj_tp/mpf-alkali-TP", ""),
+     ("solvent_xtb/solvent_xtb_train_200", "_xtb"), ("solvent_xtb/solvent_xtb_test_300", "_xtb")],
+)  # fmt: skip
+def test_shared_files_as_ase_reads_them(shared, name, suffix):
+    path = shared / "data" / f"{name}.xyz"
+    source = ExtxyzSource(path, keys=LabelKeys(energy=f"energy{suffix}", forces=f"forces{suffix}"))
+    for index in (3, len(source) // 2, len(source) - 1):
+        found, atoms = source[index], read(path, index)
+        results = {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc else {})}
+        np.testing.assert_array_equal(found.numbers, atoms.numbers)
+        np.testing.assert_array_equal(found.positions, atoms.positions)
+        assert found.energy == results[f"energy{suffix}"]
+        np.testing.assert_array_equal(found.forces, results[f"forces{suffix}"])
+        if "mptrj" in name:
+            np.testing.assert_array_equal(found.cell, atoms.cell[:])
+            stress = voigt_6_to_full_3x3_stress(atoms.get_stress())
+            np.testing.assert_allclose(found.stress, stress, rtol=0, atol=1e-12)
+        else:
+            assert found.stress is None
 
 
 def test_shared_crystals_with_stress(shared):

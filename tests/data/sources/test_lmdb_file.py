@@ -3,9 +3,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import lmdb
+import pytest
+
 from mlip.data.sources import lmdb_file
 from mlip.data.sources.lmdb_file import LmdbFile
 from mlip.data.sources.lmdb_file import _open as open_file
+from mlip.errors import MlipError
 from tests.data.sources.written import write_lmdb
 
 FORKED = """
@@ -44,10 +48,29 @@ def test_what_was_read_does_not_stay_in_memory(tmp_path, monkeypatch):
     path = write(tmp_path)
     file = LmdbFile(path)
     opened = []
-    monkeypatch.setattr(lmdb_file, "_open", lambda path: opened.append(path) or open_file(path))
+    monkeypatch.setattr(lmdb_file, "_open", lambda *how: opened.append(how) or open_file(*how))
     for index in range(120):
         assert file.get(b"%d" % (index % 100)) == b"x" * 1000
     assert len(opened) in (2, 3)
+
+
+def test_in_order_the_system_may_read_ahead(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(lmdb_file, "_open", lambda *how: opened.append(how) or open_file(*how))
+    file = LmdbFile(write(tmp_path))
+    assert len(list(file.items())) == len(list(file)) == 100
+    lmdb_file.close_unread()
+    assert file.get(b"1") is not None
+    assert [readahead for _, readahead in opened] == [False, True, True, False]
+
+
+def test_whatever_lmdb_finds_wrong_names_the_file(tmp_path):
+    file = LmdbFile(write(tmp_path))
+    for reading in (file.items(), iter(file), file.values(b"1")):
+        next(reading)
+        with pytest.raises(MlipError, match=r"a\.lmdb is damaged \(mdb_page_get"):
+            reading.throw(lmdb.CorruptedError("mdb_page_get"))
+    assert file.get(b"1") is not None
 
 
 def test_many_threads(tmp_path, monkeypatch):
@@ -62,3 +85,21 @@ def test_a_forked_process_opens_it_anew(tmp_path):
     command = [sys.executable, "-c", FORKED, str(write(tmp_path))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_file_that_is_replaced_is_read_anew(tmp_path):
+    path = write(tmp_path)
+    before = LmdbFile(path)
+    assert before.get(b"7") == b"x" * 1000
+    write_lmdb(tmp_path / "b.lmdb", {b"7": b"new"}).replace(path)
+    after = LmdbFile(path)
+    assert (after.get(b"7"), after.entries) == (b"new", 1)
+    with pytest.raises(MlipError, match=r"a\.lmdb has been changed or replaced while it was read"):
+        before.get(b"8")
+
+
+def test_a_file_that_is_written_over_is_read_anew(tmp_path):
+    path = write(tmp_path)
+    assert LmdbFile(path).get(b"new") is None
+    path.write_bytes(write_lmdb(tmp_path / "b.lmdb", {b"new": b"value"}).read_bytes())
+    assert LmdbFile(path).get(b"new") == b"value"

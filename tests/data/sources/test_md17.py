@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from ase.units import Bohr, Hartree, kcal, mol
 
-from mlip.data.sources.registry import open_source
+from mlip.data.sources.labels import LabelKeys
+from mlip.data.sources.registry import SourceSettings, open_source
 from mlip.errors import MlipError
 
 RNG = np.random.default_rng(0)
@@ -22,6 +23,14 @@ def test_revised_md17_is_in_kcal_per_mol(tmp_path):
     assert structure.energy == pytest.approx(ENERGIES[2] * kcal / mol)
     np.testing.assert_allclose(structure.forces, FORCES[2] * kcal / mol)
     assert structure.identifier == "rmd17_water.npz#2"
+
+
+def test_a_label_whose_key_is_null_is_not_read(tmp_path):
+    np.savez(tmp_path / "a.npz", z=np.array([8, 1, 1]), R=POSITIONS, E=ENERGIES, F=FORCES)
+    for keys, lacking in ((LabelKeys(forces=None), "forces"), (LabelKeys(energy=None), "energy")):
+        structure = open_source(tmp_path / "a.npz", SourceSettings(keys=keys))[0]
+        labels = {"energy": structure.energy, "forces": structure.forces}
+        assert [name for name, label in labels.items() if label is None] == [lacking]
 
 
 def test_files_of_sgdml_name_their_units(tmp_path):

@@ -111,7 +111,10 @@ def test_sources_one_after_the_other(tmp_path, make_water):
 
 def test_energies_are_mixed_on_request_only(tmp_path, make_water):
     write(tmp_path / "a.xyz", make_water())
-    total = ExtxyzSource(tmp_path / "a.xyz")
+    total = ExtxyzSource(tmp_path / "a.xyz", energy_reference="total")
+    unstated = ExtxyzSource(tmp_path / "a.xyz")
+    with pytest.raises(MlipError, match=r"a\.xyz has total energies, a\.xyz has unstated"):
+        Concatenation([total, unstated])
     referenced = ExtxyzSource(tmp_path / "a.xyz", energy_reference="referenced")
     with pytest.raises(MlipError, match=r"a\.xyz has total energies, a\.xyz has ref"):
         Concatenation([total, referenced])
@@ -134,14 +137,19 @@ def test_a_stream_goes_on_after_a_bad_record(tmp_path, make_water):
         list(open_source(path))
 
 
-def test_shards_by_number_or_by_name(tmp_path):
+def test_shards_by_number_and_name(tmp_path):
     for name in ("part2.h5", "part10.h5", "part1.h5"):
         (tmp_path / name).touch()
     with pytest.raises(MlipError, match=r"shard 3, 4, 5, 6, 7 and 2 more is missing"):
         shards(tmp_path, [".h5"])
-    (tmp_path / "valid.h5").touch()
+    (tmp_path / "valid.h5").touch()  # a file of another name changes nothing
+    with pytest.raises(MlipError, match=r"shard 3, 4, 5, 6, 7 and 2 more is missing"):
+        shards(tmp_path, [".h5"])
+    for number in range(3, 10):
+        (tmp_path / f"part{number}.h5").touch()
+    (tmp_path / "other7.h5").touch()
     names = [path.name for path in shards(tmp_path, [".h5"])]
-    assert names == ["part1.h5", "part10.h5", "part2.h5", "valid.h5"]
+    assert names == ["other7.h5", *(f"part{n}.h5" for n in range(1, 11)), "valid.h5"]
 
 
 def test_units_by_name():
@@ -170,5 +178,6 @@ def test_every_shared_file(shared):
             structure = source[index]
             assert structure.energy is not None, name
             assert len(structure) == source.num_atoms(index)
+            np.testing.assert_array_equal(source.atomic_numbers(index), structure.numbers)
     atoms = SourceSettings(keys=LabelKeys(forces=None))
     assert len(open_source(Path(shared) / "data" / "3bpa" / "iso_atoms.xyz", atoms)) == 4

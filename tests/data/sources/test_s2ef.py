@@ -50,7 +50,16 @@ def test_by_index_as_in_order(chunk):
         assert again.energy == structure.energy
         np.testing.assert_array_equal(again.forces, structure.forces)
     np.testing.assert_array_equal(source.sizes(), [3, 3, 3])
-    assert [source.trajectory(i) for i in range(3)] == ["random0", "random0", "random1"]
+    assert [source.trajectory(i) for i in range(3)] == ["0", "0", "1"]
+
+
+def test_a_chunk_that_is_replaced_is_read_anew(chunk, tmp_path, make_water):
+    assert open_source(chunk)[2].identifier == "0.extxyz.xz#2"
+    write_chunk(tmp_path, 0, [make_water(5)], [-2000.0])
+    source = open_source(chunk)
+    (structure,) = source
+    assert source[0].energy == structure.energy
+    assert structure.energy == pytest.approx(make_water(5).get_potential_energy() + 2000)
 
 
 def test_a_folder_of_chunks(tmp_path, make_water):
@@ -84,7 +93,7 @@ def test_shared_oc20(shared):
     frames = read(path, ":40", format="extxyz")
     assert len(source) == 600
     assert source.energy_reference == "total"
-    assert source.trajectory(19) == "random1000100" != source.trajectory(20)
+    assert source.trajectory(19) == "1000100" != source.trajectory(20)
     for structure, frame in zip(source, frames, strict=False):
         assert structure.energy == frame.calc.results["energy"]
         np.testing.assert_array_equal(structure.forces, frame.calc.results["forces"])
