@@ -21,7 +21,14 @@ from mlip.data.records import take
 from mlip.data.sources.concatenation import Concatenation
 from mlip.data.sources.prepared import FORMAT, encode
 from mlip.data.sources.registry import SourceSettings
-from mlip.data.sources.source import BadRecordError, Source, decoding, left_out, trajectory_of
+from mlip.data.sources.source import (
+    BadRecordError,
+    EnergyReference,
+    Source,
+    decoding,
+    left_out,
+    trajectory_of,
+)
 from mlip.data.structure import Structure
 from mlip.data.tally import Tally
 from mlip.data.worker_pool import in_turn
@@ -132,7 +139,7 @@ def prepare(
     """Prepare a source, or go on where an interrupted preparation stopped.
 
     Beside the file, `NAME.e0.npz` gets E0 by least squares over all of its energies, as an array
-    `coeff` indexed by the atomic number, eV.
+    `coeff` indexed by the atomic number, eV, and what they count from as `energy_reference`.
 
     Args:
         data: a file or folder, its slice FILE@start:stop, or its records FILE@INDEX.npy.
@@ -169,7 +176,7 @@ def prepare(
                 report(file.progress, len(part.records))
         if not file.progress.records:
             raise MlipError(f"{data} holds no record that can be used.")
-        _write_e0(output, file.progress.tally)
+        _write_e0(output, file.progress.tally, part.source.energy_reference)
         file.finish()
     return file.progress
 
@@ -272,7 +279,7 @@ def _pieces(
     yield from in_turn(tasks, (span.pieces for span in spans), "use fewer workers")
 
 
-def _write_e0(output: Path, tally: Tally) -> None:
+def _write_e0(output: Path, tally: Tally, reference: EnergyReference) -> None:
     table = tally.fit_e0()
     if table is None:
         return
@@ -282,7 +289,7 @@ def _write_e0(output: Path, tally: Tally) -> None:
     target = e0_name(output)
     partial = target.with_name(f".{target.name}")  # savez wants it to end in .npz
     try:
-        np.savez(partial, coeff=coefficients)
+        np.savez(partial, coeff=coefficients, energy_reference=reference)
         partial.replace(target)
     except OSError as error:
         raise MlipError(

@@ -22,7 +22,7 @@ from ase.units import Bohr, Hartree
 from mlip.data.sources.cache import cached_index
 from mlip.data.sources.lmdb_file import LmdbFile
 from mlip.data.sources.restricted_pickle import loads
-from mlip.data.sources.source import BadRecordError, Source, decoding
+from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
@@ -93,6 +93,10 @@ class PubChemQcrSource(Source):
 
     def __len__(self) -> int:
         return self._length
+
+    @property
+    def energy_reference(self) -> EnergyReference:
+        return "total"
 
     @property
     def notes(self) -> tuple[str, ...]:
