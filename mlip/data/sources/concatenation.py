@@ -35,6 +35,10 @@ class Concatenation(Source):
         if not mix_energies:
             require_one_reference(self.parts)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(chain.from_iterable(part.files for part in self.parts))
+
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 

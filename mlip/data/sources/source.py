@@ -107,7 +107,7 @@ def require_file(path: Path) -> None:
 
 def reference_in(values: Mapping[str, Any]) -> EnergyReference | None:
     """What energies count from, if the information about a file or frame says it."""
-    found = values.get(REFERENCE)  # elsewhere, a number may have this name
+    found: EnergyReference | None = values.get(REFERENCE)  # elsewhere, this may name a number
     return found if isinstance(found, str) and found in get_args(EnergyReference) else None
 
 
@@ -147,6 +147,13 @@ class Source(ABC):
     anew. Reading is safe in several threads and after a fork. Energies are in eV, lengths in Å,
     whatever the file holds; what the energies count from is `energy_reference`.
     """
+
+    path: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that it reads."""
+        return (self.path,)
 
     @abstractmethod
     def __len__(self) -> int:
