@@ -59,7 +59,7 @@ def _run(arguments: Arguments) -> int:
     from importlib import import_module
 
     from mlip.cli.compose import compose
-    from mlip.cli.console import show_log
+    from mlip.cli.console import show_bars, show_log
     from mlip.cli.run_folder import open_run_folder
     from mlip.cli.schema import SCHEMAS
     from mlip.cli.schema_command import RunFolderConfig
@@ -78,6 +78,7 @@ def _run(arguments: Arguments) -> int:
         print(to_yaml(settings), end="")
         return 0
     show_log()
+    show_bars()
     verb = import_module(f"mlip.cli.{arguments.verb.module}")
     if not isinstance(settings, RunFolderConfig):
         return int(verb.run(settings) or 0)
