@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from mlip.cli.console import console
 from mlip.cli.run_folder import write_config
 from mlip.cli.schema import EvaluateConfig
+from mlip.errors import MlipError
 
 if TYPE_CHECKING:
     from mlip.data.dataset import Subset
@@ -24,7 +26,7 @@ def run(settings: EvaluateConfig) -> None:
     runtime.prepare(threads=settings.n_threads)
     potential = mlip.load(settings.model)
     console().print(f"{potential!r}; {runtime.summary()}", markup=False)
-    subsets = _structures(settings)
+    subsets = _structures(settings, potential.metadata)
     mask_fixed = settings.dataset is not None and settings.dataset.mask_fixed
     evaluation = evaluate_subsets(potential, subsets, settings.batch_size, mask_fixed=mask_fixed)
     write_config(run_dir, settings)
@@ -34,15 +36,25 @@ def run(settings: EvaluateConfig) -> None:
     console().print(f"written to {run_dir}: evaluation.json, predictions.npz, report.html")
 
 
-def _structures(settings: EvaluateConfig) -> dict[str, Subset]:
-    """The labelled structures by subset."""
+def _structures(settings: EvaluateConfig, metadata: Mapping[str, Any]) -> dict[str, Subset]:
+    """The labelled structures by subset; their energies count from what those of training did."""
     from mlip.data.dataset import load_dataset, read_frames
 
+    reference = metadata.get("data", {}).get("energy_reference", "unstated")
     if settings.dataset is not None:
         dataset = load_dataset(settings.dataset)
+        if dataset.energy_reference != reference and "unstated" not in (
+            dataset.energy_reference,
+            reference,
+        ):
+            raise MlipError(
+                f"the energies of dataset={dataset.settings.name} are {dataset.energy_reference} "
+                f"ones, but the model was trained on {reference} ones; choose other data, or set "
+                f"dataset.energy_reference={reference} if they can be converted."
+            )
         return {"valid": dataset.valid, **dataset.tests}
     assert settings.data is not None
     return {
-        name: read_frames(file, settings.keys, "keys.{label}")
+        name: read_frames(file, settings.keys, "keys.{label}", reference)
         for name, file in settings.data.items()
     }

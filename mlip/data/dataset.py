@@ -121,18 +121,22 @@ def load_dataset(settings: DatasetSettings) -> Dataset:
     )
 
 
-def read_frames(specification: str, keys: LabelKeys, option: str) -> Subset:
+def read_frames(
+    specification: str, keys: LabelKeys, option: str, reference: EnergyReference
+) -> Subset:
     """The frames of a file, or of its slice `file@start:stop`; a stream if they are many.
 
     Args:
         specification: the file or slice.
         keys: names of the labels.
         option: the user's option for the key of a label, for messages.
+        reference: what the energies shall count from; `unstated` takes them as they are.
 
     Raises:
-        MlipError: for a file that cannot be read.
+        MlipError: for a file that cannot be read, or energies that cannot be converted.
     """
-    files = Files(Path(), SourceSettings(keys=keys))
+    wanted = None if reference == "unstated" else reference
+    files = Files(Path(), SourceSettings(keys=keys, energy_reference=wanted))
     part = files.open(specification, option=option)
     if len(part.records) > STREAM_ABOVE:
         return Frames([part])

@@ -128,8 +128,8 @@ def agreed_reference(
         return stated or "unstated"
     if stated not in (None, found):
         raise MlipError(
-            f"{path} holds {found} energies, which cannot be converted to {stated} ones; leave "
-            "energy_reference out, or make the file with energies of that kind."
+            f"{path} holds {found} energies, which cannot be converted to {stated} ones; take a "
+            "file that holds these, or leave energy_reference out."
         )
     return found
 
