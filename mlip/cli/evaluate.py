@@ -43,14 +43,12 @@ def _structures(settings: EvaluateConfig, metadata: Mapping[str, Any]) -> dict[s
     reference = metadata.get("data", {}).get("energy_reference", "unstated")
     if settings.dataset is not None:
         dataset = load_dataset(settings.dataset)
-        if dataset.energy_reference != reference and "unstated" not in (
-            dataset.energy_reference,
-            reference,
-        ):
+        found = dataset.energy_reference
+        if found != reference and "unstated" not in (found, reference):
             raise MlipError(
-                f"the energies of dataset={dataset.settings.name} are {dataset.energy_reference} "
-                f"ones, but the model was trained on {reference} ones; choose other data, or set "
-                f"dataset.energy_reference={reference} if they can be converted."
+                f"dataset={dataset.settings.name} has {found} energies, but the model was trained "
+                f"on {reference} ones; choose other data, or set dataset.energy_reference="
+                f"{reference} if they can be converted."
             )
         return {"valid": dataset.valid, **dataset.tests}
     assert settings.data is not None
