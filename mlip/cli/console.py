@@ -37,6 +37,14 @@ def show_log() -> None:
     logger.propagate = False  # libraries give the root logger a handler, which would repeat it
 
 
+def show_bars() -> None:
+    """Let the console show long work that happens on the way, from here on in this process."""
+    from mlip.data.progress import show_progress
+    from mlip.simulation.progress import StepProgress
+
+    show_progress(lambda label, total: StepProgress(label, total, 0, console()))
+
+
 def pairs_table(title: str, rows: Mapping[str, str]) -> Table:
     """Names and values in two columns."""
     table = Table(box=None, title=title, title_justify="left", title_style="bold")

@@ -53,13 +53,6 @@ def write_as(data: str, output: Path, settings: SourceConfig) -> None:
             style="yellow",
             markup=False,
         )
-    if converted.energy_reference in ("referenced", "atomisation"):
-        console().print(
-            f"the energies are {converted.energy_reference} ones, which the file does not say: "
-            f"read it with energy_reference={converted.energy_reference}",
-            style="yellow",
-            markup=False,
-        )
 
 
 def _say(output: Path, records: int, left_out: int, faults: list[str]) -> None:

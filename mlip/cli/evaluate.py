@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from mlip.cli.console import console
 from mlip.cli.run_folder import (
@@ -13,6 +14,7 @@ from mlip.cli.run_folder import (
     write_json,
 )
 from mlip.cli.schema import EvaluateConfig
+from mlip.errors import MlipError
 
 if TYPE_CHECKING:
     from mlip.data.dataset import Subset
@@ -33,7 +35,7 @@ def run(settings: EvaluateConfig) -> None:
     runtime.prepare(threads=settings.n_threads)
     potential = mlip.load(settings.model)
     console().print(f"{potential!r}; {runtime.summary()}", markup=False)
-    subsets = _structures(settings)
+    subsets = _structures(settings, potential.metadata)
     mask_fixed = settings.dataset is not None and settings.dataset.mask_fixed
     evaluation = evaluate_subsets(potential, subsets, settings.batch_size, mask_fixed=mask_fixed)
     write_config(run_dir, settings)
@@ -54,15 +56,23 @@ def _data(settings: EvaluateConfig) -> dict[str, str]:
     return {"data": ", ".join(settings.data.values())}
 
 
-def _structures(settings: EvaluateConfig) -> dict[str, Subset]:
-    """The labelled structures by subset."""
+def _structures(settings: EvaluateConfig, metadata: Mapping[str, Any]) -> dict[str, Subset]:
+    """The labelled structures by subset; their energies count from what those of training did."""
     from mlip.data.dataset import load_dataset, read_frames
 
+    reference = metadata.get("data", {}).get("energy_reference", "unstated")
     if settings.dataset is not None:
         dataset = load_dataset(settings.dataset)
+        found = dataset.energy_reference
+        if found != reference and "unstated" not in (found, reference):
+            raise MlipError(
+                f"dataset={dataset.settings.name} has {found} energies, but the model was trained "
+                f"on {reference} ones; choose other data, or set dataset.energy_reference="
+                f"{reference} if they can be converted."
+            )
         return {"valid": dataset.valid, **dataset.tests}
     assert settings.data is not None
     return {
-        name: read_frames(file, settings.keys, "keys.{label}")
+        name: read_frames(file, settings.keys, "keys.{label}", reference)
         for name, file in settings.data.items()
     }

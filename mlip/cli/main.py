@@ -69,7 +69,7 @@ def _run(arguments: Arguments) -> int:
     from importlib import import_module
 
     from mlip.cli.compose import compose
-    from mlip.cli.console import console, show_log
+    from mlip.cli.console import console, show_bars, show_log
     from mlip.cli.run_folder import open_run_folder
     from mlip.cli.schema import SCHEMAS
     from mlip.cli.schema_command import RunFolderConfig
@@ -88,6 +88,7 @@ def _run(arguments: Arguments) -> int:
         print(to_yaml(settings), end="")
         return 0
     show_log()
+    show_bars()
     try:
         with InterruptWatch(
             lambda _: print(f"\nmlip: stopping; {PRESS_AGAIN}", file=sys.stderr, flush=True),

@@ -22,13 +22,11 @@ class Converted:
         records: those written.
         faults: why others were left out, one sentence each.
         lost: what the format cannot hold, and how many structures had it.
-        energy_reference: what the energies count from; the formats do not say.
     """
 
     records: int = 0
     faults: list[str] = field(default_factory=list)
     lost: Counter[str] = field(default_factory=Counter)
-    energy_reference: str = "total"
 
 
 def convert(
@@ -50,8 +48,8 @@ def convert(
         BadRecordError: for a record that cannot be used, unless these are left out.
         MlipError: for a file that cannot be read or written.
     """
-    result = Converted(energy_reference=part.source.energy_reference)
-    with written(output) as writer:
+    result = Converted()
+    with written(output, part.source.energy_reference) as writer:
         for done, (number, record) in enumerate(
             zip(part.records, in_order(part), strict=True), start=1
         ):

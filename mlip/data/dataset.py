@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlip.data.dataset_settings import STREAM_ABOVE, DatasetSettings, SplitUnit
-from mlip.data.e0 import E0Table, make_e0
+from mlip.data.e0 import E0Table, make_e0, require_belonging
 from mlip.data.files import Files, ReadPart
 from mlip.data.frames import Frames, Part, Read
 from mlip.data.neighbors import without_collisions
@@ -24,7 +24,7 @@ from mlip.data.sources.source import (
     quoted,
 )
 from mlip.data.splits import composition, require_trajectories, split, without_duplicates
-from mlip.data.stream_elements import fitted_over_all, known_elements, require_e0
+from mlip.data.stream_elements import known_elements, known_sums
 from mlip.data.stream_split import split_parts
 from mlip.data.structure import Structure, is_isolated_atom
 from mlip.errors import MlipError
@@ -98,15 +98,15 @@ def load_dataset(settings: DatasetSettings) -> Dataset:
         if isinstance(subset, Frames)
     }
     looked_at = samples["train"] if isinstance(train, Frames) else train
-    loader.require_fitting_e0()
-    fitted = None
-    if isinstance(train, Frames) and settings.e0 == "least_squares":
-        fitted = fitted_over_all(train)
-    e0 = fitted or make_e0(settings.e0_choice, looked_at, isolated)
     elements = {int(number) for s in looked_at for number in s.numbers}
+    sums = None
+    if isinstance(train, Frames):  # some elements may be too rare for the sample
+        elements |= known_elements(train)
+        sums = known_sums(train)
+    e0 = make_e0(settings.e0_choice, looked_at, isolated, elements=elements, sums=sums)
+    require_belonging(settings.e0_choice, e0.values, loader.energy_reference)
     if isinstance(train, Frames):
-        elements |= set(e0.values) | known_elements(train)  # those too rare for the sample
-        require_e0(elements, e0)
+        elements |= set(e0.values)
     return Dataset(
         settings=settings,
         train=train,
@@ -121,18 +121,22 @@ def load_dataset(settings: DatasetSettings) -> Dataset:
     )
 
 
-def read_frames(specification: str, keys: LabelKeys, option: str) -> Subset:
+def read_frames(
+    specification: str, keys: LabelKeys, option: str, reference: EnergyReference
+) -> Subset:
     """The frames of a file, or of its slice `file@start:stop`; a stream if they are many.
 
     Args:
         specification: the file or slice.
         keys: names of the labels.
         option: the user's option for the key of a label, for messages.
+        reference: what the energies shall count from; `unstated` takes them as they are.
 
     Raises:
-        MlipError: for a file that cannot be read.
+        MlipError: for a file that cannot be read, or energies that cannot be converted.
     """
-    files = Files(Path(), SourceSettings(keys=keys))
+    wanted = None if reference == "unstated" else reference
+    files = Files(Path(), SourceSettings(keys=keys, energy_reference=wanted))
     part = files.open(specification, option=option)
     if len(part.records) > STREAM_ABOVE:
         return Frames([part])
@@ -194,19 +198,6 @@ class _Loader:
         found = {source.energy_reference for source in self._sources[: len(self._settings.train)]}
         return found.pop() if len(found) == 1 else "unstated"
 
-    def require_fitting_e0(self) -> None:
-        """Refuse the energies of isolated atoms for energies that do not contain them.
-
-        Raises:
-            MlipError: naming what the energies count from.
-        """
-        reference = self.energy_reference
-        if self._settings.e0 == "isolated" and reference in ("referenced", "atomisation"):
-            raise MlipError(
-                f"the training energies are {reference} ones, to which the energies of isolated "
-                "atoms do not belong; set dataset.e0=least_squares, or to 0 for each element."
-            )
-
     def train_and_valid(self) -> tuple[Subset, Subset]:
         """Training and validation structures."""
         settings = self._settings
@@ -256,7 +247,7 @@ class _Loader:
             raise MlipError(f"dataset.{name}: no frame of a sample of this subset can be used.")
         if len(structures) < len(subset):
             self.notes.append(
-                f"{name}: streamed; statistics, E0 and this check are those of a sample of "
+                f"{name}: streamed; statistics and this check are those of a sample of "
                 f"{len(structures)} of {len(subset)} structures"
             )
         return structures

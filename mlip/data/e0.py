@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlip.data.sources.source import REFERENCE, EnergyReference
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
+
+if TYPE_CHECKING:
+    from mlip.data.tally import Tally
 
 AGREEMENT = 1e-6  # eV, between two isolated-atom frames of one element
 LARGEST = 1e6  # eV, of an atom; a fit of linear references invents larger ones for absent elements
@@ -71,6 +76,9 @@ def make_e0(
     choice: str | Mapping[str, float],
     train: Sequence[Structure],
     isolated: Sequence[Structure],
+    *,
+    elements: Collection[int] = (),
+    sums: Tally | None = None,
 ) -> E0Table:
     """Build the table for the elements of the training structures, and others that are given.
 
@@ -80,14 +88,26 @@ def make_e0(
             by element symbol.
         train: training structures.
         isolated: single-atom frames with energies, used by "isolated".
+        elements: atomic numbers that the data have besides those of `train`, a sample of them.
+        sums: over all of the data, used by "least_squares"; without them `train` is fitted.
 
     Raises:
         MlipError: if an element's energy is missing, contradictory, or cannot be fitted.
     """
-    elements = sorted({int(number) for s in train for number in s.numbers})
+    fitted = sums.fit_e0() if sums is not None and choice == "least_squares" else None
+    if fitted is not None:
+        return fitted
+    present = {int(number) for s in train for number in s.numbers}
+    unseen, elements = sorted(set(elements) - present), sorted(present.union(elements))
     if choice == "isolated":
         values, origin = _from_isolated(elements, isolated, train)
     elif choice == "least_squares":
+        if unseen:
+            raise MlipError(
+                f"the training data contain {_symbols(unseen)}, but no frame of the sample that E0 "
+                "is fitted to does; fit all frames with mlip data prepare, or give the energies of "
+                "all elements with dataset.e0 or dataset.isolated_atoms."
+            )
         values, origin = _from_least_squares(elements, train)
     elif isinstance(choice, str):
         values, origin = _from_file(elements, Path(choice).expanduser())
@@ -97,6 +117,42 @@ def make_e0(
     if not len(deviations):
         return E0Table(values, origin, None, None)
     return E0Table(values, origin, float(np.mean(deviations)), float(np.std(deviations)))
+
+
+def require_belonging(
+    choice: str | Mapping[str, float], values: Mapping[int, float], reference: EnergyReference
+) -> None:
+    """Refuse E0 that do not belong to energies that count from another zero.
+
+    Args:
+        choice: as for `make_e0`; a file that does not say what its energies count from is taken to
+            hold total ones, as those published do.
+        values: the energies that it gave, eV.
+        reference: what the training energies count from.
+
+    Raises:
+        MlipError: for energies of isolated atoms beside referenced or atomisation energies, or a
+            file that was fitted to energies of another kind.
+    """
+    if reference == "unstated" or choice == "least_squares":
+        return
+    mend = "set dataset.e0=least_squares, or to 0 for each element"
+    if isinstance(choice, str) and choice != "isolated":
+        with np.load(choice) as arrays:
+            fitted = str(arrays[REFERENCE]) if REFERENCE in arrays else "total"
+        if fitted not in ("unstated", reference):
+            raise MlipError(
+                f"dataset.e0={choice} belongs to {fitted} energies, but the training energies are "
+                f"{reference} ones; {mend}."
+            )
+        return
+    # What the user gives for referenced energies may come from a fit.
+    belongs = reference == "total" or (reference == "referenced" and choice != "isolated")
+    if not belongs and any(values.values()):
+        raise MlipError(
+            f"the training energies are {reference} ones, which do not contain the energies of "
+            f"isolated atoms; {mend}."
+        )
 
 
 def _symbols(numbers: Sequence[int]) -> str:

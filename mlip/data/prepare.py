@@ -20,8 +20,15 @@ from mlip.data.prepared_file import Piece, Progress, read_progress, writing
 from mlip.data.records import take
 from mlip.data.sources.concatenation import Concatenation
 from mlip.data.sources.prepared import FORMAT, encode
-from mlip.data.sources.registry import SourceSettings
-from mlip.data.sources.source import BadRecordError, Source, decoding, left_out, trajectory_of
+from mlip.data.sources.registry import FORMATS, SourceSettings, find_format
+from mlip.data.sources.source import (
+    BadRecordError,
+    EnergyReference,
+    Source,
+    decoding,
+    left_out,
+    trajectory_of,
+)
 from mlip.data.structure import Structure
 from mlip.data.tally import Tally
 from mlip.data.worker_pool import in_turn
@@ -132,7 +139,7 @@ def prepare(
     """Prepare a source, or go on where an interrupted preparation stopped.
 
     Beside the file, `NAME.e0.npz` gets E0 by least squares over all of its energies, as an array
-    `coeff` indexed by the atomic number, eV.
+    `coeff` indexed by the atomic number, eV, and what they count from as `energy_reference`.
 
     Args:
         data: a file or folder, its slice FILE@start:stop, or its records FILE@INDEX.npy.
@@ -154,7 +161,7 @@ def prepare(
     """
     if output.suffix != ".lmdb":
         raise MlipError(f"output={output}: expected a name ending in .lmdb.")
-    _require_outside(output, data)
+    _require_no_shard(output, data, settings)
     part = Files(Path(), settings).open(data)
     about = _about(data, part, settings, cutoff)
     if output.exists():
@@ -169,7 +176,7 @@ def prepare(
                 report(file.progress, len(part.records))
         if not file.progress.records:
             raise MlipError(f"{data} holds no record that can be used.")
-        _write_e0(output, file.progress.tally)
+        _write_e0(output, file.progress.tally, part.source.energy_reference)
         file.finish()
     return file.progress
 
@@ -179,12 +186,11 @@ def e0_name(output: Path) -> Path:
     return output.with_suffix(".e0.npz")
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
-    """What a file or folder is known by: number and size of its files, and a SHA-256.
+def fingerprint(files: Sequence[Path]) -> dict[str, Any]:
+    """What some files are known by: their number and size, and a SHA-256.
 
     The hash covers the name, the size, and the first and the last MiB of each file.
     """
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
     digest, total = hashlib.sha256(), 0
     for file in files:
         size = file.stat().st_size
@@ -197,23 +203,26 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"files": len(files), "bytes": total, "sha256": digest.hexdigest()}
 
 
-def _require_outside(output: Path, data: str) -> None:
-    """Refuse an output among the shards that it is made from, whose folder it would change."""
+def _require_no_shard(output: Path, data: str, settings: SourceSettings) -> None:
+    """Refuse an output that would be taken for one of the shards that it is made from."""
     folder = Path(parse_slice(data)[0]).expanduser()
-    if folder.is_dir() and output.expanduser().resolve().parent == folder.resolve():
+    if not folder.is_dir() or output.expanduser().resolve().parent != folder.resolve():
+        return
+    name = settings.format or find_format(folder)
+    if output.name.endswith(FORMATS[name].endings):
         raise MlipError(
-            f"output={output} would stand among the files of {folder}, from which it is made; "
-            "choose another folder."
+            f"output={output} would stand among the files of {folder}, and be taken for one of "
+            f"those that it is made from ({FORMATS[name].description}); choose another folder."
         )
 
 
 def _about(data: str, part: Part, settings: SourceSettings, cutoff: float | None) -> dict[str, Any]:
     name, window = parse_slice(data)
     path = Path(name).expanduser().resolve()
-    wanted = fingerprint(window)["sha256"] if isinstance(window, Path) else str(window)
+    wanted = fingerprint([window])["sha256"] if isinstance(window, Path) else str(window)
     return {
         "format": FORMAT,
-        "source": {"path": str(path), **fingerprint(path)},
+        "source": {"path": str(path), **fingerprint(part.source.files)},
         "records": {"count": len(part.records), "which": wanted},
         "settings": settings.model_dump(mode="json"),
         "energy_reference": part.source.energy_reference,
@@ -272,7 +281,7 @@ def _pieces(
     yield from in_turn(tasks, (span.pieces for span in spans), "use fewer workers")
 
 
-def _write_e0(output: Path, tally: Tally) -> None:
+def _write_e0(output: Path, tally: Tally, reference: EnergyReference) -> None:
     table = tally.fit_e0()
     if table is None:
         return
@@ -282,7 +291,7 @@ def _write_e0(output: Path, tally: Tally) -> None:
     target = e0_name(output)
     partial = target.with_name(f".{target.name}")  # savez wants it to end in .npz
     try:
-        np.savez(partial, coeff=coefficients)
+        np.savez(partial, coeff=coefficients, energy_reference=reference)
         partial.replace(target)
     except OSError as error:
         raise MlipError(

@@ -219,8 +219,9 @@ class Windows:
             species_index(structure, self.elements)
         except MlipError as error:
             raise MlipError(
-                f"{error} The elements of streamed data are those of a sample and those with an "
-                "E0: name them all in dataset.e0 or dataset.isolated_atoms."
+                f"{error} The elements of streamed data are those of a sample, those with an E0, "
+                "and those that files name: for a new run, name them all in dataset.e0 or "
+                "dataset.isolated_atoms, or prepare the data, which finds them."
             ) from error
 
     def _collate(

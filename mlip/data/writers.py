@@ -11,7 +11,7 @@ import sqlite3
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import lmdb
 import numpy as np
 
-from mlip.data.sources.ase_lmdb import NEXT_ID
+from mlip.data.sources.ase_lmdb import METADATA, NEXT_ID
 from mlip.data.sources.lmdb_file import make_room
+from mlip.data.sources.source import REFERENCE, EnergyReference
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
@@ -34,15 +35,20 @@ ROOM = 1 << 26  # bytes by which the map of an LMDB grows
 class Writer(ABC):
     """Writes structures into one file.
 
+    Args:
+        path: the file.
+        reference: what the energies count from, which the file says unless it is `unstated`.
+
     Attributes:
         lost: what structures had that the format cannot hold, and how many had it.
     """
 
     holds: ClassVar[frozenset[str]]  # of spin, weight, trajectory
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reference: EnergyReference) -> None:
         self.path = path
         self.lost: Counter[str] = Counter()
+        self._about = {} if reference == "unstated" else {REFERENCE: reference}
 
     def add(self, structure: Structure, trajectory: str | None) -> None:
         """Write a structure.
@@ -73,12 +79,12 @@ class ExtxyzWriter(Writer):
 
     holds = frozenset({"spin", "trajectory"})
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, reference: EnergyReference) -> None:
+        super().__init__(path, reference)
         self._file = path.open("w", encoding="utf-8")
 
     def _write(self, structure: Structure, trajectory: str | None) -> None:
-        self._file.write(extxyz_frame(structure, trajectory))
+        self._file.write(extxyz_frame(structure, trajectory, self._about))
 
     def close(self) -> None:
         """Close the file."""
@@ -90,8 +96,8 @@ class AseLmdbWriter(Writer):
 
     holds = frozenset({"trajectory"})
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, reference: EnergyReference) -> None:
+        super().__init__(path, reference)
         self._environment = lmdb.open(str(path), subdir=False, lock=False, map_size=ROOM)
         self._waiting: list[bytes] = []
         self._written = 0
@@ -103,8 +109,11 @@ class AseLmdbWriter(Writer):
             self._flush()
 
     def close(self) -> None:
-        """Write the last rows and how many there are."""
+        """Write the last rows, how many there are and what their energies count from."""
         self._flush()
+        if self._about:
+            with self._environment.begin(write=True) as transaction:
+                transaction.put(METADATA, zlib.compress(json.dumps(self._about).encode()))
         self._environment.close()
 
     def _flush(self) -> None:
@@ -122,10 +131,10 @@ class AseDatabaseWriter(Writer):
 
     holds: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reference: EnergyReference) -> None:
         from ase.db import connect
 
-        super().__init__(path)
+        super().__init__(path, reference)
         self._database = connect(str(path), type="db", append=False, use_lock_file=False)
         self._waiting: list[Structure] = []
 
@@ -135,8 +144,10 @@ class AseDatabaseWriter(Writer):
             self._flush()
 
     def close(self) -> None:
-        """Write the last rows."""
+        """Write the last rows, and what their energies count from."""
         self._flush()
+        if self._about:
+            self._database.metadata = self._about
 
     def _flush(self) -> None:
         with self._database as database:
@@ -154,11 +165,12 @@ WRITERS: dict[str, type[Writer]] = {
 
 
 @contextmanager
-def written(output: Path) -> Iterator[Writer]:
+def written(output: Path, reference: EnergyReference) -> Iterator[Writer]:
     """A writer for a new file, which gets its name when it is complete.
 
     Args:
         output: the file; its ending names the format.
+        reference: what the energies count from.
 
     Raises:
         MlipError: for an ending that no writer has, a file that exists or cannot be written.
@@ -172,7 +184,7 @@ def written(output: Path) -> Iterator[Writer]:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         partial.unlink(missing_ok=True)
-        writer = writer_class(partial)
+        writer = writer_class(partial, reference)
         try:
             yield writer
         finally:
@@ -187,8 +199,14 @@ def written(output: Path) -> Iterator[Writer]:
         partial.unlink(missing_ok=True)
 
 
-def extxyz_frame(structure: Structure, trajectory: str | None) -> str:
-    """A frame of extended XYZ, in which every number has all its digits."""
+def extxyz_frame(structure: Structure, trajectory: str | None, about: Mapping[str, str]) -> str:
+    """A frame of extended XYZ, in which every number has all its digits.
+
+    Args:
+        structure: with its labels.
+        trajectory: name of its trajectory.
+        about: what else its comment line says.
+    """
     from ase.data import chemical_symbols
     from ase.io.extxyz import key_val_dict_to_str
 
@@ -203,6 +221,7 @@ def extxyz_frame(structure: Structure, trajectory: str | None) -> str:
         "Lattice": structure.cell if structure.cell.any() else None,
         "Properties": ":".join(["species:S:1", *columns]),
         "energy": structure.energy,
+        **about,
         "stress": structure.stress,
         "charge": structure.charge or None,
         "spin": structure.spin or None,

@@ -38,6 +38,7 @@ def test_saved_model_knows_where_it_comes_from(trained):
     metadata = mlip.load(trained / "model.mlip").metadata
     assert metadata["training_config"]["model"]["channels"] == 4
     assert len(metadata["data"]["fingerprint"]) == 64
+    assert metadata["data"]["energy_reference"] == "unstated"
     assert metadata["metrics"] == json.loads((trained / "evaluation.json").read_text())
     assert metadata["versions"]["jax-mlip"] == mlip.__version__
     assert "atoms.xyz" in metadata["e0_origin"]

@@ -11,6 +11,7 @@ from mlip.data.files import Files
 from mlip.data.sources.labels import LabelKeys
 from mlip.data.sources.lmdb_file import LmdbFile
 from mlip.data.sources.registry import SourceSettings, open_source
+from mlip.data.sources.source import BadRecordError
 from mlip.errors import MlipError
 from tests.data.sources.test_prepared import BARE, FULL, assert_same, prepared
 
@@ -34,6 +35,9 @@ def test_round_trip_is_exact(part, tmp_path, suffix):
     for found, expected in zip(source, STRUCTURES, strict=True):
         assert_same(found, expected)
     assert [path.name for path in tmp_path.glob("out*")] == [output.name]
+    assert source.energy_reference == "total"
+    with pytest.raises(MlipError, match=rf"out{suffix} holds total energies, which cannot be"):
+        open_source(output, SourceSettings(energy_reference="referenced"))
     if suffix == ".db":
         assert converted.lost == {"trajectory": 3}
     else:
@@ -59,7 +63,7 @@ def test_many_rows_are_written_in_several_transactions(tmp_path):
     no_forces = SourceSettings(keys=LabelKeys(forces=None))
     source = open_source(tmp_path / "out.aselmdb", no_forces)
     assert [s.energy for s in source] == [-float(n) for n in range(1, 1203)]
-    assert LmdbFile(tmp_path / "out.aselmdb").entries == 1203
+    assert LmdbFile(tmp_path / "out.aselmdb").entries == 1202 + len(("nextid", "metadata"))
 
 
 def test_command(tmp_path, capsys):
@@ -68,13 +72,30 @@ def test_command(tmp_path, capsys):
     assert main([*words, f"output={tmp_path}/out.xyz"]) == 0
     printed = capsys.readouterr().out
     assert "3 records written" in printed
-    assert "read it with energy_reference=referenced" in printed
+    assert open_source(tmp_path / "out.xyz").energy_reference == "referenced"
     assert main([*words, f"output={tmp_path}/again.lmdb"]) == 0
     again = open_source(tmp_path / "again.lmdb")
     assert again.energy_reference == "referenced"
     for found, expected in zip(again, STRUCTURES, strict=True):
         assert_same(found, expected)
     assert again.trajectory(2) == "walk 1"
+
+
+def test_frames_of_two_references_in_one_file_cannot_be_used_together(part, tmp_path):
+    convert(part, tmp_path / "total.xyz")
+    stated = Files(tmp_path, SourceSettings(energy_reference="referenced"))
+    bare = (tmp_path / "total.xyz").read_text().replace("energy_reference=total", "")
+    (tmp_path / "bare.xyz").write_text(bare)
+    convert(stated.open("bare.xyz"), tmp_path / "referenced.xyz")
+    texts = {name: (tmp_path / f"{name}.xyz").read_text() for name in ("total", "referenced")}
+    for second in (texts["referenced"], bare):
+        (tmp_path / "both.xyz").write_text(texts["total"] + second)
+        *whole, first, _, _ = open_source(tmp_path / "both.xyz").stream()
+        assert [structure.energy for structure in whole] == [s.energy for s in STRUCTURES]
+        assert isinstance(first, BadRecordError)
+        assert "those of the others are total" in str(first)
+    convert(Files(tmp_path, SourceSettings()).open("bare.xyz"), tmp_path / "again.xyz")
+    assert open_source(tmp_path / "again.xyz").energy_reference == "unstated"
 
 
 def test_mistakes(part, tmp_path):

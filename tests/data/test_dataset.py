@@ -3,9 +3,10 @@ import pytest
 from ase.io import read, write
 from pydantic import ValidationError
 
-from mlip.data.dataset import DatasetSettings, load_dataset
+from mlip.data.dataset import DatasetSettings, load_dataset, read_frames
 from mlip.data.frames import Frames
 from mlip.data.preflight import preflight
+from mlip.data.sources.labels import LabelKeys
 from mlip.errors import MlipError
 
 
@@ -275,6 +276,16 @@ def test_energies_that_count_from_different_zeros_are_refused(waters_file, tmp_p
     with pytest.raises(MlipError, match=r"waters\.xyz has unstated energies, more\.xyz has ref"):
         load_dataset(settings(waters_file, train=parts))
     assert len(load_dataset(settings(waters_file, train=parts, mix_energies=True)).train) == 14
+
+
+def test_energies_of_another_kind_than_those_of_training_are_not_evaluated(tmp_path, make_water):
+    frame = make_water()
+    frame.info["energy_reference"] = "referenced"
+    write(tmp_path / "a.xyz", frame)
+    for reference in ("referenced", "unstated"):
+        assert len(read_frames(f"{tmp_path}/a.xyz", LabelKeys(), "keys.{label}", reference)) == 1
+    with pytest.raises(MlipError, match=r"a\.xyz holds referenced energies, which cannot be conv"):
+        read_frames(f"{tmp_path}/a.xyz", LabelKeys(), "keys.{label}", "total")
 
 
 def test_damaged_frames_are_left_out_on_request(waters_file):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mlip.data.e0 import make_e0
+from mlip.data.e0 import make_e0, require_belonging
 from mlip.data.sources.registry import open_source
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
@@ -110,6 +110,39 @@ def test_a_file_of_linear_references_that_is_none(tmp_path):
     np.savez(tmp_path / "a.npz", other=np.zeros(100))
     with pytest.raises(MlipError, match=r"a\.npz: no array 'coeff'"):
         make_e0(str(tmp_path / "a.npz"), MIXTURE, [])
+
+
+REFUSED = [
+    ("isolated", "referenced"),
+    ("isolated", "atomisation"),
+    ({"H": -13.6}, "atomisation"),
+    ("published.npz", "referenced"),
+    ("published.npz", "atomisation"),
+    ("prepared.npz", "total"),
+]
+ACCEPTED = [
+    ("isolated", "total"),
+    ("isolated", "unstated"),
+    ("least_squares", "atomisation"),
+    ({"H": -3.1}, "referenced"),  # may come from a fit
+    ("published.npz", "total"),
+    ("published.npz", "unstated"),
+    ("prepared.npz", "referenced"),
+]
+
+
+@pytest.mark.parametrize(("choice", "reference"), REFUSED + ACCEPTED, ids=str)
+def test_e0_belong_to_energies_that_contain_them(tmp_path, choice, reference):
+    np.savez(tmp_path / "published.npz", coeff=np.full(10, -13.6))
+    np.savez(tmp_path / "prepared.npz", coeff=np.full(10, -3.1), energy_reference="referenced")
+    named = str(tmp_path / choice) if str(choice).endswith(".npz") else choice
+    if (choice, reference) in ACCEPTED:
+        require_belonging(named, {1: -13.6}, reference)
+        return
+    with pytest.raises(MlipError, match=f"the training energies are {reference} ones.* set dat"):
+        require_belonging(named, {1: -13.6}, reference)
+    if not str(choice).endswith(".npz"):
+        require_belonging(named, {1: 0.0}, reference)
 
 
 def test_shared_linear_references_of_oc20(shared):

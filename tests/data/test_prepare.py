@@ -13,6 +13,7 @@ from mlip.data.dataset_settings import DatasetSettings
 from mlip.data.e0 import make_e0
 from mlip.data.prepare import e0_name, prepare
 from mlip.data.sources.registry import SourceSettings, open_source
+from mlip.errors import MlipError
 from tests.data.sources.test_prepared import assert_same
 from tests.data.sources.written import molecule, relaxation_step, write_lmdb
 from tests.support.cli import labelled
@@ -92,8 +93,31 @@ def test_compressed_chunks_are_read_in_order_without_a_decompressed_copy(tmp_pat
     run(f"{folder}@2:9", tmp_path / "some.lmdb")
     every, some = open_source(tmp_path / "all.lmdb"), open_source(tmp_path / "some.lmdb")
     assert every.energy_reference == "referenced"
+    with np.load(e0_name(tmp_path / "all.lmdb")) as fitted:
+        assert fitted["energy_reference"] == "referenced"
     assert [s.energy for s in some] == [every[index].energy for index in range(2, 9)]
     assert some.trajectory(6) == "1"
+
+
+def test_the_folder_of_the_source_may_hold_other_files_and_the_output(tmp_path):
+    folder = tmp_path / "s2ef"
+    folder.mkdir()
+    write(folder / "0.extxyz", [labelled(s) for s in clusters(6)])
+    (folder / "0.txt").write_text("".join(f"random0,frame{n}\n" for n in range(6)))
+    output = folder / "all.lmdb"
+
+    def interrupted(progress, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, output, report=interrupted)
+    (folder / "notes.md").write_text("begun on Monday")
+    first = run(folder, output)
+    assert first.records == 6
+    assert run(folder, output).to_json() == first.to_json()
+    (folder / "0.txt").write_text("".join(f"random1,frame{n}\n" for n in range(6)))
+    with pytest.raises(MlipError, match=r"source\.sha256"):
+        run(folder, output)
 
 
 def test_complete_data_are_not_prepared_again(frames, tmp_path):

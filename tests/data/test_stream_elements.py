@@ -39,6 +39,17 @@ def test_prepared_data_know_their_elements_and_e0(frames):
         "(too few compositions): not meaningful for other compositions"  # fmt: skip
 
 
+def test_several_prepared_files_are_fitted_together(frames):
+    for name, part in (("one", "@:20"), ("two", "@20:")):
+        settings, output = SourceSettings(), frames / f"{name}.lmdb"
+        prepare(f"{frames}/a.xyz{part}", output, settings, cutoff=None, workers=0)
+    whole, both = load(frames, "a.lmdb"), load(frames, ["two.lmdb", "one.lmdb"])
+    assert both.e0.values == pytest.approx(whole.e0.values, abs=1e-6)
+    assert both.elements == whole.elements
+    with pytest.raises(MlipError, match="contain S, but no frame of the sample"):
+        load(frames, ["two.lmdb", "a.xyz@:30"])  # the other file does not know its sums
+
+
 def test_an_element_that_a_file_names_needs_an_e0_before_training(frames):
     with pytest.raises(MlipError, match=r"the training data contain S, but no frame of the sample"):
         load(frames, "a.db")

@@ -1,5 +1,6 @@
 """Faults while data are streamed: killed workers, damaged records, signals."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -107,6 +108,31 @@ def test_a_damaged_record_stops_the_run_with_all_steps_saved(tmp_path):
     found = [batch.skipped for batch in stream(bad=(17,), skip=True, workers=0).epoch(0)]
     (window,) = [number for number, skipped in enumerate(found) if skipped]
     assert max(steps, default=0) == window
+
+
+def test_an_element_that_no_sample_showed_stops_a_run_that_goes_on_without_its_frames(tmp_path):
+    class Rare(MadeUp):
+        def __getitem__(self, index):
+            structure = super().__getitem__(index)
+            numbers = np.full_like(structure.numbers, 16) if index == 17 else structure.numbers
+            return dataclasses.replace(structure, numbers=numbers)
+
+    def batches(*, skip: bool) -> StreamedBatches:
+        frames = Frames([Part(Rare(SIZE), range(SIZE))], skip_bad=skip)
+        sample = list(Frames([Part(MadeUp(30), range(30))]))
+        return StreamedBatches(
+            frames, sample, cutoff=3.0, elements=ELEMENTS, e0=E0, batch_size=4, seed=1, workers=0
+        )
+
+    (window,) = [n for n, batch in enumerate(batches(skip=True).epoch(0)) if batch.skipped]
+    arguments = _last(fit_arguments(tmp_path, max_epochs=2))
+    with pytest.raises(MlipError, match=r"element S is not .* set dataset\.on_bad_record=skip"):
+        fit(PairModel(), batches(skip=False), None, **arguments)
+    steps = [int(folder.name) for folder in (tmp_path / "checkpoints").iterdir()]
+    assert max(steps, default=0) == window
+    result = fit(PairModel(), batches(skip=True), None, **arguments)
+    assert result.epoch == 2
+    assert result.skipped_records == 2
 
 
 def test_data_that_fail_in_a_validation_stop_the_run_with_all_steps_saved(tmp_path, monkeypatch):

@@ -18,13 +18,17 @@ import numpy as np
 
 from mlip.data.sources.labelled_file import LabelledFile
 from mlip.data.sources.labels import (
-    OPTION,
-    LabelKeys,
     available,
     fixed_mask,
     read_labels,
 )
-from mlip.data.sources.source import EnergyReference, decoding, require_file
+from mlip.data.sources.source import (
+    EnergyReference,
+    agreed_reference,
+    decoding,
+    reference_in,
+    require_file,
+)
 from mlip.data.sources.units import unit
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
@@ -49,33 +53,14 @@ class AseDatabaseSource(LabelledFile):
         path: the file.
         keys: names of the labels.
         energy_reference: what the energies shall count from. With `atomrefs`, total and
-            atomisation energies are converted into each other; without, this is your statement.
-            None: as they are.
+            atomisation energies are converted into each other; where the metadata do not say what
+            they count from, this is your statement. None: as they are.
         option: the user's option for the key of a label, for messages.
 
     Raises:
         MlipError: if the file cannot be read, none of some rows has a label key, a unit is
             unknown, or the energies cannot be converted.
     """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        keys: LabelKeys | None = None,
-        energy_reference: EnergyReference | None = None,
-        option: str = OPTION,
-    ) -> None:
-        super().__init__(path, keys=keys, energy_reference=energy_reference, option=option)
-        references = self._connection().metadata.get("atomrefs", {}).get(self._keys.energy)
-        self._atoms = None if references is None else np.asarray(references, np.float64).ravel()
-        self._stored = self._find_reference()
-        self._wanted = energy_reference or self._stored or "unstated"
-        if self._stored and {self._stored, self._wanted} - {"total", "atomisation"}:
-            raise MlipError(
-                f"{path} holds {self._stored} energies, which cannot be converted to "
-                f"{self._wanted} ones; choose total or atomisation as energy_reference."
-            )
 
     def _prepare(self) -> None:
         path = self.path
@@ -85,10 +70,14 @@ class AseDatabaseSource(LabelledFile):
         properties = metadata.get("_property_unit_dict", {})
         self._units = {key: unit(name, f"{path}: {key}") for key, name in properties.items()}
         self._length = unit(metadata.get("_distance_unit", "Ang"), f"{path}: distances")
+        references = metadata.get("atomrefs", {}).get(self._keys.energy)
+        self._atoms = None if references is None else np.asarray(references, np.float64).ravel()
 
-    @property
-    def energy_reference(self) -> EnergyReference:
-        return self._wanted
+    def _agree(self, stated: EnergyReference | None) -> EnergyReference:
+        convertible = self._atoms is not None and {self._said, stated} == {"total", "atomisation"}
+        if convertible and stated is not None:
+            return stated
+        return agreed_reference(self.path, self._said, stated)
 
     @property
     def elements(self) -> frozenset[int] | None:
@@ -174,22 +163,23 @@ class AseDatabaseSource(LabelledFile):
 
     def _shift(self, numbers: np.ndarray) -> float:
         """What turns the stored energy of a structure into the wanted one, eV."""
-        if self._atoms is None or self._wanted == self._stored:
+        if self._said in (None, self._reference):
             return 0.0
-        return self._sum_of_atoms(numbers) * (1.0 if self._wanted == "total" else -1.0)
+        return self._sum_of_atoms(numbers) * (1.0 if self._reference == "total" else -1.0)
 
     def _sum_of_atoms(self, numbers: np.ndarray) -> float:
         assert self._atoms is not None
         factor = self._units.get(str(self._keys.energy), 1.0)
         return float(self._atoms[numbers].sum()) * factor
 
-    def _find_reference(self) -> EnergyReference | None:
-        """What the stored energies count from, None if the file does not say.
+    def _reference_in_file(self) -> EnergyReference | None:
+        """What the metadata say, or what follows from the atoms in them.
 
         A total energy differs from the sum of its atoms by a few per cent.
         """
-        if self._atoms is None or not self._atoms.any():
-            return None
+        said = reference_in(self._connection().metadata)
+        if said or self._atoms is None or not self._atoms.any():
+            return said
         row = self._row(0)
         energy = self._values(row).get(str(self._keys.energy))
         if energy is None:

@@ -29,7 +29,7 @@ class AseFileSource(LabelledFile):
     Args:
         path: the file.
         keys: names of the labels.
-        energy_reference: what the energies count from; None: unstated.
+        energy_reference: what the energies count from; None leaves it unstated.
         option: the user's option for the key of a label, for messages.
 
     Raises:

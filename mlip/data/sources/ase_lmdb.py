@@ -17,11 +17,11 @@ from mlip.data.sources.cache import cached_index
 from mlip.data.sources.labelled_file import LabelledFile
 from mlip.data.sources.labels import LabelKeys, read_labels
 from mlip.data.sources.lmdb_file import LmdbFile
-from mlip.data.sources.source import BadRecordError, decoding
+from mlip.data.sources.source import BadRecordError, EnergyReference, decoding, reference_in
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
-NEXT_ID, DELETED_IDS = b"nextid", b"deleted_ids"
+NEXT_ID, DELETED_IDS, METADATA = b"nextid", b"deleted_ids", b"metadata"
 RESULTS = frozenset(("energy", "free_energy", "forces", "stress"))  # of a calculator
 BEGINNING = 4096  # characters of a row, in which the numbers of some hundred atoms stand
 NUMBERS_FIRST = re.compile(r'\s*\{\s*"numbers":\s*')
@@ -38,7 +38,7 @@ class AseLmdbSource(LabelledFile):
     Args:
         path: the file.
         keys: names of the labels.
-        energy_reference: what the energies count from; None: unstated.
+        energy_reference: what the energies count from, where the metadata do not say.
         option: the user's option for the key of a label, for messages.
 
     Raises:
@@ -83,6 +83,13 @@ class AseLmdbSource(LabelledFile):
         with decoding(name):
             return _structure(row, self._keys, name)
 
+    def _reference_in_file(self) -> EnergyReference | None:
+        data = self._file.get(METADATA)
+        if data is not None:
+            with suppress(AttributeError, ValueError, zlib.error):  # of another form
+                return reference_in(json.loads(zlib.decompress(data)))
+        return None
+
     def _keys_of(self, index: int) -> set[str]:
         row = _decode(self._row_data(index), self.identifier(index))
         with decoding(self.identifier(index)):
@@ -120,7 +127,7 @@ def _row_ids(file: LmdbFile) -> Sequence[int] | np.ndarray:
         gone = sorted(json.loads(zlib.decompress(deleted))) if deleted else []
     except (ValueError, TypeError, zlib.error) as error:
         raise MlipError(f"{file.path}: 'nextid' or 'deleted_ids' is damaged ({error}).") from error
-    others = sum(file.get(key) is not None for key in (NEXT_ID, DELETED_IDS, b"metadata"))
+    others = sum(file.get(key) is not None for key in (NEXT_ID, DELETED_IDS, METADATA))
     rows = file.entries - others
     if not gone and rows == last:
         return range(1, last + 1)

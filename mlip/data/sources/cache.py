@@ -48,7 +48,7 @@ def cached_index(path: Path, kind: str, build: Callable[[], np.ndarray]) -> np.n
     Raises:
         MlipError: if the entry cannot be written.
     """
-    if path.suffix not in COMPRESSED and path.stat().st_size < SMALL:
+    if not is_kept(path):
         return build()
     entry = _entry(path, kind)
     with suppress(OSError, ValueError, EOFError):  # none is there yet, or a damaged one
@@ -57,6 +57,11 @@ def cached_index(path: Path, kind: str, build: Callable[[], np.ndarray]) -> np.n
     with _writing(entry) as file:
         np.save(file, array)
     return np.load(entry, mmap_mode="r")
+
+
+def is_kept(path: Path) -> bool:
+    """Whether what describes a file is kept on disk."""
+    return path.suffix in COMPRESSED or path.stat().st_size >= SMALL
 
 
 def plain_copy(path: Path) -> Path:

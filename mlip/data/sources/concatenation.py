@@ -13,6 +13,7 @@ import numpy as np
 
 from mlip.data.sources.source import BadRecordError, EnergyReference, Source
 from mlip.data.structure import Structure
+from mlip.data.tally import Tally
 from mlip.errors import MlipError
 
 
@@ -33,6 +34,10 @@ class Concatenation(Source):
         self._ends = list(accumulate(len(part) for part in self.parts))
         if not mix_energies:
             require_one_reference(self.parts)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(chain.from_iterable(part.files for part in self.parts))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -73,6 +78,15 @@ class Concatenation(Source):
         found = [part.elements for part in self.parts]
         known = [elements for elements in found if elements is not None]
         return frozenset().union(*known) if len(known) == len(found) else None
+
+    def tally(self) -> Tally | None:
+        total = Tally()
+        for part in self.parts:
+            sums = part.tally()
+            if sums is None:
+                return None
+            total.merge(sums)
+        return total
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from io import StringIO
 from itertools import islice
@@ -24,7 +25,12 @@ from mlip.data.sources.labels import (
     require_keys,
     structure_from_atoms,
 )
-from mlip.data.sources.source import BadRecordError, decoding
+from mlip.data.sources.source import (
+    BadRecordError,
+    EnergyReference,
+    decoding,
+    reference_in,
+)
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
@@ -83,12 +89,14 @@ class ExtxyzSource(LabelledFile):
     """The frames of an extended XYZ file, found by their byte offsets.
 
     A compressed file is decompressed once, into the cache folder. A frame whose comment line has
-    `trajectory` or `sid` belongs to the trajectory of that name.
+    `trajectory` or `sid` belongs to the trajectory of that name. `energy_reference` in the comment
+    lines says what the energies count from: that in the first counts for all, and a frame with
+    another cannot be used.
 
     Args:
         path: file ending in .xyz or .extxyz, or that followed by .xz or .gz.
         keys: names of the labels.
-        energy_reference: what the energies count from; None: unstated.
+        energy_reference: what the energies count from, where the frames do not say.
         option: as in `read_extxyz`.
 
     Raises:
@@ -121,6 +129,7 @@ class ExtxyzSource(LabelledFile):
     def __getitem__(self, index: int) -> Structure:
         name = self.identifier(index)
         atoms = self._atoms(index)
+        self._require_reference(reference_in(atoms.info), name)
         with decoding(name):
             return structure_from_atoms(atoms, self._keys, name)
 
@@ -132,6 +141,20 @@ class ExtxyzSource(LabelledFile):
         with decoding(name):
             values = key_val_str_to_dict(comment.decode().strip())
         return next((str(values[key]) for key in TRAJECTORY_KEYS if key in values), name)
+
+    def _reference_in_file(self) -> EnergyReference | None:
+        for index in range(len(self)):
+            with suppress(BadRecordError):  # the first that can be read speaks for all
+                return reference_in(self._atoms(index).info)
+        return None
+
+    def _require_reference(self, found: EnergyReference | None, name: str) -> None:
+        if found not in (self._said, self._reference):
+            raise BadRecordError(
+                name,
+                f"its energy is {found or 'unstated'}, those of the others are {self._reference}; "
+                "write frames whose energies count from different zeros into different files.",
+            )
 
     def _keys_of(self, index: int) -> set[str]:
         return available(label_values(self._atoms(index)))

@@ -40,17 +40,11 @@ class GraphSource(LabelledFile):
             energies, or none of some graphs has a label key.
     """
 
-    def _prepare(self) -> None:
-        if self._stated not in (None, self.energy_reference):
-            raise MlipError(f"{self.path}: OC22 holds total energies, not {self._stated} ones.")
-
-    @cached_property
-    def energy_reference(self) -> EnergyReference:
-        """What the energies count from."""
+    def _reference_in_file(self) -> EnergyReference | None:
         for index in range(len(self)):
             with suppress(BadRecordError):  # the first that can be read speaks for all
-                return "total" if "oc22" in self._fields(index) else self._stated or "unstated"
-        return self._stated or "unstated"
+                return "total" if "oc22" in self._fields(index) else None
+        return None
 
     def num_atoms(self, index: int) -> int:
         name = self.identifier(index)

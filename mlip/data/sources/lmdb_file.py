@@ -131,9 +131,10 @@ class LmdbFile:
         with self._reading(in_order=True) as transaction, transaction.cursor() as cursor:
             yield from cursor.iternext(keys=True, values=False)
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All keys and values, in the byte order of the file."""
+    def items(self, first: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """All keys from the first on, and their values, in the byte order of the file."""
         with self._reading(in_order=True) as transaction, transaction.cursor() as cursor:
+            cursor.set_range(first)
             yield from cursor.iternext(keys=True, values=True)
 
     def values(self, prefix: bytes) -> Iterator[bytes]:

@@ -40,12 +40,12 @@ class _Arrays(NamedTuple):
 
 
 class Md17Source(Source):
-    """The frames of a file, which is read whole. Energies are total energies.
+    """The frames of a file, which is read whole.
 
     Args:
         path: the `.npz`.
         keys: a label whose key is null is not read; their names mean nothing here.
-        energy_reference: what the energies count from; None: total.
+        energy_reference: what the energies count from; None leaves it unstated.
 
     Raises:
         MlipError: if the file cannot be read, lacks an array, or they do not belong together.
@@ -60,7 +60,7 @@ class Md17Source(Source):
     ) -> None:
         self.path = path
         self._keys = keys or LabelKeys()
-        self._stated = energy_reference
+        self._reference: EnergyReference = energy_reference or "unstated"
         if not len(self):
             raise MlipError(f"{path} holds no frame; download or make it again.")
 
@@ -70,7 +70,7 @@ class Md17Source(Source):
 
     @property
     def energy_reference(self) -> EnergyReference:
-        return self._stated or "total"
+        return self._reference
 
     @property
     def elements(self) -> frozenset[int] | None:

@@ -21,8 +21,15 @@ import numpy as np
 from mlip.data.sources.cache import cached_index
 from mlip.data.sources.labels import LabelKeys
 from mlip.data.sources.lmdb_file import LmdbFile
-from mlip.data.sources.source import BadRecordError, EnergyReference, Source, decoding
+from mlip.data.sources.source import (
+    BadRecordError,
+    EnergyReference,
+    Source,
+    agreed_reference,
+    decoding,
+)
 from mlip.data.structure import Structure
+from mlip.data.tally import Tally
 from mlip.errors import MlipError
 
 ABOUT, PROGRESS, ATOMS, RECORD = b"about", b"progress", b"atoms", b"record"
@@ -42,7 +49,7 @@ class PreparedSource(Source):
     Args:
         path: the LMDB.
         keys: a label whose key is null is not read; their names mean nothing here.
-        energy_reference: what the energies count from; must be what the file says.
+        energy_reference: what the energies count from, where the file does not say.
 
     Raises:
         MlipError: if the file cannot be read, is not complete or of a later version, or has
@@ -73,12 +80,7 @@ class PreparedSource(Source):
                 f"{path} is not complete; the mlip data prepare command that began it goes on."
             )
         found = self.about["energy_reference"]
-        if energy_reference not in (None, found) and found != "unstated":
-            raise MlipError(
-                f"{path} holds {found} energies, which cannot be converted to {energy_reference} "
-                "ones; prepare the data again with the energy_reference that you want."
-            )
-        self._reference: EnergyReference = energy_reference or found
+        self._reference = agreed_reference(path, found, energy_reference)
 
     @cached_property
     def _file(self) -> LmdbFile:
@@ -88,9 +90,9 @@ class PreparedSource(Source):
     def energy_reference(self) -> EnergyReference:
         return self._reference
 
-    @property
-    def elements(self) -> frozenset[int] | None:
-        return frozenset(self.progress["tally"]["elements"])
+    def tally(self) -> Tally | None:
+        sums = Tally.from_json(self.progress["tally"])
+        return replace(sums, energies=0) if "energy" in self._dropped else sums
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -7,44 +7,28 @@ molecule is its trajectory.
 
 from __future__ import annotations
 
-import gzip
-from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
-from ase.data import atomic_numbers
-from ase.units import Bohr, Hartree
 
-from mlip.data.sources.cache import cached_index
 from mlip.data.sources.lmdb_file import LmdbFile
-from mlip.data.sources.restricted_pickle import loads
-from mlip.data.sources.source import BadRecordError, Source, decoding
-from mlip.data.structure import Structure
-from mlip.errors import MlipError
-
-Stage = Literal["pm3", "hf", "1st", "1st_smash", "2nd", "mixing"]
-"""The relaxations to read: PM3; Hartree–Fock; the first of B3LYP/6-31G*; those steps of it that
-were made by SMASH; the second of B3LYP/6-31G*; the first and the second."""
-
-PHASES = ("pm3", "hf", "DFT_1st", "DFT_2nd")
-PHASES_OF: dict[str, tuple[int, ...]] = {
-    "pm3": (0,), "hf": (1,), "1st": (2,), "1st_smash": (2,), "2nd": (3,), "mixing": (2, 3),
-}  # fmt: skip
-FAULTS = (
-    "",
-    "lack coordinates, an energy or gradients",
-    "have another number of gradients or atoms than the rest",
-    "have a number that is not finite",
-    "have an unknown element, or something else where a number belongs",
+from mlip.data.sources.pubchemqcr_index import Index, read_index
+from mlip.data.sources.pubchemqcr_molecule import (
+    FAULTS,
+    PHASES,
+    WHOLE,
+    Stage,
+    decode,
+    numbers_of,
+    structure_of,
 )
-MISSING, MISMATCHED, NOT_FINITE, UNREADABLE = range(1, 5)
-WHOLE = np.iinfo(np.uint16).max  # the step of a molecule that cannot be decoded
-STEP = np.dtype([("cid", "u4"), ("phase", "u1"), ("step", "u2"), ("atoms", "u2"), ("fault", "u1")])
-ELEMENTS = {symbol.lower(): number for symbol, number in atomic_numbers.items() if number}
+from mlip.data.sources.source import EnergyReference, Source, decoding
+from mlip.data.structure import Structure
+from mlip.data.tally import Tally
+from mlip.errors import MlipError
 
 
 class PubChemQcrSource(Source):
@@ -75,11 +59,13 @@ class PubChemQcrSource(Source):
         return LmdbFile(self.path)
 
     @cached_property
+    def _index(self) -> Index:
+        return read_index(self.path, self.stage)
+
+    @property
     def _steps(self) -> np.ndarray:
         """The usable steps, then the others."""
-        return cached_index(
-            self.path, f"steps-{self.stage}", lambda: _list_steps(self._file, self.stage)
-        )
+        return self._index.steps
 
     @cached_property
     def _length(self) -> int:
@@ -93,6 +79,13 @@ class PubChemQcrSource(Source):
 
     def __len__(self) -> int:
         return self._length
+
+    @property
+    def energy_reference(self) -> EnergyReference:
+        return "total"
+
+    def tally(self) -> Tally | None:
+        return self._index.tally
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -118,7 +111,7 @@ class PubChemQcrSource(Source):
     def atomic_numbers(self, index: int) -> np.ndarray:
         entry, molecule = self._find(index)
         with decoding(self.identifier(index)):
-            return np.array(_numbers(_step_of(molecule, entry)), np.int32)
+            return numbers_of(_step_of(molecule, entry))
 
     def sizes(self) -> np.ndarray:
         return self._steps["atoms"][: self._length].astype(np.int32)
@@ -127,14 +120,7 @@ class PubChemQcrSource(Source):
         entry, molecule = self._find(index)
         name = self.identifier(index)
         with decoding(name):
-            step = _read_step(_step_of(molecule, entry))
-            return Structure(
-                numbers=np.array(step.numbers, np.int32),
-                positions=step.positions,
-                energy=step.energy * Hartree,
-                forces=step.gradient * (-Hartree / Bohr),
-                identifier=name,
-            )
+            return structure_of(_step_of(molecule, entry), name)
 
     def _find(self, index: int) -> tuple[np.void, dict[str, Any]]:
         """The entry of a step, and its molecule."""
@@ -147,106 +133,10 @@ class PubChemQcrSource(Source):
         recent = self._last_molecule[-1:]
         if not recent or recent[0][0] != cid:
             key = b"%09d" % cid
-            recent = [(cid, _decode(self._file.get(key), f"{self.path.name}#{key.decode()}"))]
+            recent = [(cid, decode(self._file.get(key), f"{self.path.name}#{key.decode()}"))]
             self._last_molecule[:] = recent
         return recent[0][1]
 
 
-class _Step(NamedTuple):
-    """Energy in Hartree, positions in Å, gradient in Hartree/Bohr."""
-
-    numbers: list[int]
-    positions: np.ndarray
-    energy: float
-    gradient: np.ndarray
-
-
-def _decode(data: bytes | None, name: str) -> dict[str, Any]:
-    if data is None:
-        raise BadRecordError(name, "the molecule is missing; copy the file again.")
-    with decoding(name):
-        molecule = loads(gzip.decompress(data), name)
-    if not isinstance(molecule, dict):
-        kind = type(molecule).__name__
-        raise BadRecordError(name, f"the record is a {kind}, expected a dictionary of relaxations.")
-    return molecule
-
-
 def _step_of(molecule: dict[str, Any], entry: np.void) -> Any:
     return molecule[PHASES[entry["phase"]]][entry["step"]]
-
-
-def _numbers(step: dict[str, Any]) -> list[int]:
-    return [ELEMENTS[atom["atom"].strip().lower()] for atom in step["coordinates"]]
-
-
-def _read_step(step: dict[str, Any]) -> _Step:
-    atoms, gradient = step["coordinates"], step["gradient"]
-    return _Step(
-        _numbers(step),
-        np.array([(atom["x"], atom["y"], atom["z"]) for atom in atoms], np.float64),
-        float(step["energy"]),
-        np.array([(atom["dx"], atom["dy"], atom["dz"]) for atom in gradient], np.float64),
-    )
-
-
-def _list_steps(file: LmdbFile, stage: str) -> np.ndarray:
-    """Every step of a stage, an array of `STEP`: the usable ones in the order of the file first."""
-    columns = [array(STEP[name].char) for name in STEP.names or ()]
-    for key, data in file.items():
-        if not (len(key) == 9 and key.isdigit()):
-            raise MlipError(
-                f"{file.path}: the key {key[:20]!r} is no PubChem CID of nine digits, so this is "
-                "no PubChemQCR file; name its format with the option format."
-            )
-        for row in _steps_of_molecule(data, stage):
-            for column, value in zip(columns, (int(key), *row), strict=True):
-                column.append(value)
-    steps = np.zeros(len(columns[0]), STEP)
-    for name, column in zip(STEP.names or (), columns, strict=True):
-        steps[name] = np.frombuffer(column, STEP[name]) if len(column) else ()
-    return steps[np.argsort(steps["fault"], kind="stable")]
-
-
-def _steps_of_molecule(data: bytes, stage: str) -> Iterator[tuple[int, int, int, int]]:
-    """Phase, step, number of atoms and fault of the steps of a molecule."""
-    try:
-        molecule = _decode(data, "molecule")
-        with decoding("molecule"):
-            phases = [
-                (phase, list(molecule.get(PHASES[phase]) or ())) for phase in PHASES_OF[stage]
-            ]
-    except BadRecordError:
-        yield PHASES_OF[stage][0], WHOLE, 0, 0  # reading it says what is wrong
-        return
-    for phase, steps in phases:
-        kept = [
-            number
-            for number, step in enumerate(steps)
-            if stage != "1st_smash" or _made_by_smash(step)
-        ]
-        found = [_assess(steps[number]) for number in kept]
-        expected = next((atoms for atoms, fault in reversed(found) if not fault), 0)
-        for number, (atoms, fault) in zip(kept, found, strict=True):
-            differs = not fault and atoms != expected
-            yield phase, number, atoms, MISMATCHED if differs else fault
-
-
-def _made_by_smash(step: Any) -> bool:
-    """Whether a step lacks the charges that the other program writes."""
-    atoms = step.get("coordinates") if isinstance(step, dict) else None
-    return bool(atoms and "charge" not in atoms[0])
-
-
-def _assess(step: Any) -> tuple[int, int]:
-    """Number of atoms and fault of a step."""
-    try:
-        if not step.get("coordinates") or not step.get("gradient") or step.get("energy") is None:
-            return 0, MISSING
-        _, positions, energy, gradient = _read_step(step)
-    except (AttributeError, LookupError, TypeError, ValueError):
-        return 0, UNREADABLE
-    if positions.shape != gradient.shape:
-        return len(positions), MISMATCHED
-    finite = np.isfinite(energy) and np.isfinite(positions).all() and np.isfinite(gradient).all()
-    return len(positions), 0 if finite else NOT_FINITE

@@ -22,7 +22,8 @@ from mlip.data.sources.labels import OPTION, LabelKeys
 from mlip.data.sources.lmdb_file import LmdbFile
 from mlip.data.sources.md17 import Md17Source
 from mlip.data.sources.prepared import ABOUT, PreparedSource
-from mlip.data.sources.pubchemqcr import PubChemQcrSource, Stage
+from mlip.data.sources.pubchemqcr import PubChemQcrSource
+from mlip.data.sources.pubchemqcr_molecule import Stage
 from mlip.data.sources.s2ef import S2efChunk
 from mlip.data.sources.source import EnergyReference, Source
 from mlip.errors import MlipError

@@ -85,6 +85,10 @@ class S2efChunk(Source):
             )
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        return self.path, self._text
+
+    @property
     def energy_reference(self) -> EnergyReference:
         return self._wanted
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
+
+if TYPE_CHECKING:
+    from mlip.data.tally import Tally
 
 EnergyReference = Literal["total", "referenced", "atomisation", "unstated"]
 """What the energies of a source count from.
@@ -24,6 +27,7 @@ as in adsorption energies. `atomisation`: the energies of the isolated atoms wer
 that E0 is zero. `unstated`: the format serves for several of these and the file does not say.
 """
 
+REFERENCE = "energy_reference"  # names it in the files that are written
 QUOTED = 3  # faults in one message
 
 # What decoders raise on content that is not what it should be.
@@ -101,6 +105,35 @@ def require_file(path: Path) -> None:
         raise MlipError(f"{path} does not exist or is no file; check its name.")
 
 
+def reference_in(values: Mapping[str, Any]) -> EnergyReference | None:
+    """What energies count from, if the information about a file or frame says it."""
+    found: EnergyReference | None = values.get(REFERENCE)  # elsewhere, this may name a number
+    return found if isinstance(found, str) and found in get_args(EnergyReference) else None
+
+
+def agreed_reference(
+    path: Path, found: EnergyReference | None, stated: EnergyReference | None
+) -> EnergyReference:
+    """What energies count from, by a file and by the user, who speaks where the file does not.
+
+    Args:
+        path: the file.
+        found: what it says, if it does.
+        stated: what the user says, who may be silent.
+
+    Raises:
+        MlipError: if they contradict each other.
+    """
+    if found in (None, "unstated"):
+        return stated or "unstated"
+    if stated not in (None, found):
+        raise MlipError(
+            f"{path} holds {found} energies, which cannot be converted to {stated} ones; take a "
+            "file that holds these, or leave energy_reference out."
+        )
+    return found
+
+
 def trajectory_of(source: Source, index: int) -> str | None:
     """The trajectory of a record, None if it stands alone."""
     name = source.trajectory(index)
@@ -114,6 +147,13 @@ class Source(ABC):
     anew. Reading is safe in several threads and after a fork. Energies are in eV, lengths in Å,
     whatever the file holds; what the energies count from is `energy_reference`.
     """
+
+    path: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that it reads."""
+        return (self.path,)
 
     @abstractmethod
     def __len__(self) -> int:
@@ -157,11 +197,16 @@ class Source(ABC):
     @property
     def energy_reference(self) -> EnergyReference:
         """What the energies count from."""
-        return "total"
+        return "unstated"
 
     @property
     def elements(self) -> frozenset[int] | None:
         """Atomic numbers that occur in the file; None where only reading all records would tell."""
+        sums = self.tally()
+        return None if sums is None else frozenset(sums.elements)
+
+    def tally(self) -> Tally | None:
+        """Sums over all records, where the file or its index holds them."""
         return None
 
     @property

@@ -62,7 +62,9 @@ def test_what_energies_count_from(tmp_path, torch):
     assert open_source(oc22).energy_reference == "total"
     damaged = {b"0": b"", b"1": torch.graph(**graph_fields(), oc22=1)}
     assert open_source(write_lmdb(tmp_path / "c.lmdb", damaged)).energy_reference == "total"
-    with pytest.raises(MlipError, match="OC22 holds total energies, not referenced"):
+    with pytest.raises(
+        MlipError, match="holds total energies, which cannot be converted to referenced"
+    ):
         open_source(oc22, referenced)
 
 

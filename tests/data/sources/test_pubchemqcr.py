@@ -1,11 +1,15 @@
 import pickle
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from ase.units import Bohr, Hartree
 
+from mlip.data.sources import pubchemqcr_index as module
 from mlip.data.sources.pubchemqcr import PubChemQcrSource
+from mlip.data.sources.pubchemqcr_molecule import steps_of
 from mlip.data.sources.registry import SourceSettings, open_source
+from mlip.data.tally import Tally
 from tests.data.sources.written import molecule, relaxation_step, write_lmdb
 
 
@@ -103,8 +107,64 @@ def test_a_folder_may_start_at_any_number(tmp_path, path):
 def test_the_index_of_a_large_file_is_kept_on_disk(path, monkeypatch):
     monkeypatch.setattr("mlip.data.sources.cache.SMALL", 0)
     first = PubChemQcrSource(path)
-    monkeypatch.setattr("mlip.data.sources.pubchemqcr._list_steps", None)  # not made again
+    monkeypatch.setattr("mlip.data.sources.pubchemqcr_index.steps_of", None)  # not made again
     again = PubChemQcrSource(path)
     assert isinstance(again._steps, np.memmap)
     np.testing.assert_array_equal(again._steps, first._steps)
     assert again[3].energy == first[3].energy
+    assert again.tally().to_json() == first.tally().to_json()
+
+
+@pytest.fixture
+def four(tmp_path, monkeypatch):
+    """Four molecules, each a piece of the index, which is kept on disk."""
+    monkeypatch.setattr("mlip.data.sources.cache.SMALL", 0)
+    monkeypatch.setattr(module, "MOLECULES", 1)
+    bad = relaxation_step(energy=None)
+    steps = [[relaxation_step(-70.0 - number), bad] for number in range(4)]
+    entries = {b"%09d" % number: molecule(DFT_1st=steps[number]) for number in range(4)}
+    return write_lmdb(tmp_path / "Data01.lmdb", entries)
+
+
+def test_the_index_is_made_by_worker_processes_with_a_bar(four, monkeypatch):
+    shown = []
+
+    class Bar:
+        def update(self, step, text):
+            shown.append(step)
+
+    begin = lambda label, total: shown.append((label, total)) or nullcontext(Bar())  # noqa: E731
+    monkeypatch.setattr("mlip.data.progress._begin", begin)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
+    source = PubChemQcrSource(four)
+    assert shown == [("index of Data01.lmdb", 4), 1, 2, 3, 4]
+    assert [s.energy for s in source] == [(-70.0 - n) * Hartree for n in range(4)]
+    assert [source.trajectory(index) for index in range(4)] == [f"{n:09d}" for n in range(4)]
+    assert "left out 4 steps of stage 1st that lack" in source.notes[0]
+
+
+def test_an_interrupted_index_goes_on_where_it_stopped(four, cache, monkeypatch):
+    decoded = []
+
+    def interrupted(data, stage):
+        decoded.append(data)
+        if len(decoded) == 3:
+            raise KeyboardInterrupt
+        return steps_of(data, stage)
+
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(module, "steps_of", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        PubChemQcrSource(four)
+    source = PubChemQcrSource(four)
+    assert len(decoded) == 3 + 2  # the third again, and the fourth
+    assert len(source) == 4
+    assert len(list(cache.glob("*/*"))) == 1  # the pieces have gone
+
+
+def test_the_index_knows_elements_and_e0_of_all_steps(path):
+    source = open_source(path, SourceSettings(stage="pm3"))
+    assert source.elements == {1, 8}
+    tally = Tally()
+    tally.add(list(source))
+    assert source.tally().to_json() == tally.to_json()
