@@ -205,7 +205,7 @@ def _judge_stiffness(findings: Findings, name: str, found: Stiffness, limit: flo
     if found.value > limit:
         findings.fatal.append(
             f"{said}: the forces are not in eV/Å{_unit_hint(found.value)}; convert energies and "
-            "forces to eV and eV/Å, or raise dataset.preflight.max_bond_stiffness if they are"
+            "forces to eV and eV/Å, or raise dataset.preflight.max_bond_stiffness if eV/Å it is"
         )
     elif found.value < -SOFTEST:
         findings.warnings.append(
