@@ -36,7 +36,6 @@ def batches(folder, *, stream):
     words = [
         *TINY, f"dataset.root={folder}", "dataset.train=train.xyz", "dataset.valid=test.xyz",
         "dataset.isolated_atoms=atoms.xyz", f"dataset.stream={str(stream).lower()}",
-        "dataset.workers=0",
     ]  # fmt: skip
     settings = validate(TrainConfig, compose("train", words))
     dataset = load_dataset(settings.dataset)
