@@ -18,7 +18,7 @@ from mlip.graph import Graph
 from mlip.models.common import ModelConfig, mask_by_name
 from mlip.nn.attention import neighbor_softmax, smooth_leaky_relu
 from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
-from mlip.nn.normalization import EquivariantLayerNorm
+from mlip.nn.normalization import EquivariantLayerNorm, NormSizes
 from mlip.nn.path_shared_linear import GatedLinear, PathSharedLinear
 from mlip.nn.radial import GaussianBasis, NormalizedRadialMLP, polynomial_envelope
 from mlip.nn.spherical_harmonics import spherical_harmonics
@@ -46,6 +46,10 @@ class TDNConfig(ModelConfig):
         5,
         ge=2,
         description="power of the cutoff envelope; null: none, energies jump at the cutoff",
+    )
+    norm: NormSizes = Field(
+        "joint",
+        description="layer norm by one size for all degrees, or by a size for each, as published",
     )
     convolution: TensorProductSettings = Field(
         PathSharedSettings(), description="both tensor products of the attention"
@@ -117,7 +121,7 @@ class TDN(nnx.Module):
         self.layers = nnx.List(
             [TDNLayer(config, rngs=rngs, dtype=dtype) for _ in range(config.num_layers)]
         )
-        self.norm = EquivariantLayerNorm(config.lmax, config.channels, dtype=dtype)
+        self.norm = _layer_norm(config, dtype=dtype)
         self.energy_head = EnergyHead(config.channels, rngs=rngs, dtype=dtype)
         self.force_head = ForceHead(config, rngs=rngs, dtype=dtype) if self.direct_forces else None
 
@@ -237,9 +241,9 @@ class TDNLayer(nnx.Module):
 
     def __init__(self, config: TDNConfig, *, rngs: nnx.Rngs, dtype: DTypeLike) -> None:
         channels = config.channels
-        self.attention_norm = EquivariantLayerNorm(config.lmax, channels, dtype=dtype)
+        self.attention_norm = _layer_norm(config, dtype=dtype)
         self.attention = Attention(config, rngs=rngs, dtype=dtype)
-        self.feed_forward_norm = EquivariantLayerNorm(config.lmax, channels, dtype=dtype)
+        self.feed_forward_norm = _layer_norm(config, dtype=dtype)
         self.gate = GatedLinear(channels, channels, rngs=rngs, dtype=dtype)
         self.linear = PathSharedLinear(channels, channels, rngs=rngs, dtype=dtype)
 
@@ -330,6 +334,10 @@ class ForceHead(nnx.Module):
     ) -> Float[Array, "N 3"]:
         """Components x, y, z before scale."""
         return self.linear(self.attention(x, edges, graph))[:, 1:4, 0]
+
+
+def _layer_norm(config: TDNConfig, *, dtype: DTypeLike) -> EquivariantLayerNorm:
+    return EquivariantLayerNorm(config.lmax, config.channels, sizes=config.norm, dtype=dtype)
 
 
 def _radial_mlp(

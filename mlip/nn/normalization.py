@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 EPSILON = 1e-8
+
+NormSizes = Literal["joint", "per_degree"]
+"""What `EquivariantLayerNorm` divides a degree by: the size of all together, or its own."""
 
 
 class DegreeRMSNorm(nnx.Module):
@@ -48,28 +52,40 @@ class DegreeRMSNorm(nnx.Module):
 
 
 class EquivariantLayerNorm(nnx.Module):
-    """Each degree divided by the root mean square of its components and channels.
+    """Centred scalars and all other degrees, divided by their root mean square.
 
-        y_lmc = a_lc (x_lmc − δ_l0 ⟨x_0⟩) / √(⟨x_l²⟩ + ε) + δ_l0 b_c
+        y_lmc = a_lc (x_lmc − δ_l0 ⟨x_0⟩) / √(s_l + ε) + δ_l0 b_c
 
-    with means over channels, in ⟨x_l²⟩ over the orders m as well. A degree whose components are
-    all far below √ε stays small: atoms without neighbours are no special case.
+    with means over channels. `per_degree` divides each degree by its own size: s_l = ⟨x_l²⟩, the
+    mean over the orders m as well. Where a degree vanishes by symmetry, as the vectors do on an
+    atom in the middle of a tetrahedron, it jumps from nothing to full size within √ε of there:
+    second derivatives are of the order 1/ε. `joint` divides all by one size, the mean of s_l over
+    the degrees, which the scalars keep away from zero. An atom whose features are all far below √ε
+    keeps small ones: no neighbours are no special case.
 
     Args:
         lmax: highest degree.
         channels: of every degree.
+        sizes: what a degree is divided by; of scalars alone both are the same.
         dtype: floating-point type.
         epsilon: ε.
 
-    Source: Lin et al., tensor decomposition networks (2025), after Liao and Smidt, ICLR 2023.
+    Source: `per_degree`: Lin et al., tensor decomposition networks (2025), after Liao and Smidt,
+        ICLR 2023. `joint`: the balance of degrees of Liao et al., EquiformerV2, ICLR 2024.
     """
 
     def __init__(
-        self, lmax: int, channels: int, *, dtype: DTypeLike, epsilon: float = 1e-5
+        self,
+        lmax: int,
+        channels: int,
+        *,
+        sizes: NormSizes = "joint",
+        dtype: DTypeLike,
+        epsilon: float = 1e-5,
     ) -> None:
         self.scale = nnx.Param(jnp.ones((lmax + 1, channels), dtype))
         self.bias = nnx.Param(jnp.zeros((channels,), dtype))
-        self.lmax, self.epsilon = lmax, epsilon
+        self.lmax, self.sizes, self.epsilon = lmax, sizes, epsilon
 
     def __call__(self, x: Float[Array, "N d channels"]) -> Float[Array, "N d channels"]:
         """Normalise every atom by itself.
@@ -84,6 +100,8 @@ class EquivariantLayerNorm(nnx.Module):
         is_scalar = spread[0][:, None]  # (d, 1)
         x = x - is_scalar[None] * x[:, :1].mean(axis=-1, keepdims=True)
         variance = jnp.mean(x * x, axis=-1) @ average
+        if self.sizes == "joint":
+            variance = jnp.broadcast_to(variance.mean(axis=1, keepdims=True), variance.shape)
         factor = jax.lax.rsqrt(variance + self.epsilon) @ spread
         scale = spread.T @ self.scale[...]
         return x * factor[..., None] * scale[None] + (is_scalar * self.bias[...][None])[None]

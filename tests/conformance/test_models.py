@@ -133,30 +133,48 @@ def along_the_distance(name, precision, distance):
     left = np.array([[0.0, 0.0, 0.0], [-1.0, 0.6, 0.2], [-0.9, -0.7, 0.4]])
     right = np.array([[distance, 0.0, 0.0], [distance + 1.0, 0.3, -0.6]])
     positions = np.concatenate([left, right, [FAR]])
+    step = np.zeros(positions.shape)
+    step[3:5, 0] = 1.0  # the right fragment, along x
     numbers = np.resize(TINY[name].elements, len(positions)).astype(np.int32)
-    fragments = Structure(numbers, positions)
-    chosen = potential(name, precision)
-    pairs = neighbor_list(fragments, chosen.cutoff)
-    graph = collate(
-        [fragments],
-        [pairs],
-        chosen.elements,
-        SHAPE._replace(graphs=1, nodes=8, blocks=8, width=4),
-        chosen.dtype,
+    return derivatives(name, precision, numbers, positions, step)
+
+
+# An atom in the middle of a tetrahedron: there all vectors and tensors of degree 2 are zero.
+TETRAHEDRON = 0.65 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1], [0, 0, 0]])
+
+
+def test_an_atom_leaves_a_symmetric_place(name, precision):
+    """No force where there is none by symmetry, and a curvature that lasts for some distance."""
+    numbers = np.array([TINY[name].elements[0]] * 4 + [TINY[name].elements[1]], np.int32)
+    step = np.zeros(TETRAHEDRON.shape)
+    step[4] = [0.48, 0.6, 0.64]
+    (_, force, at_it), (_, _, beside), (_, _, far) = (
+        derivatives(name, precision, numbers, TETRAHEDRON + distance * step, step)
+        for distance in (0.0, 1e-3, 0.03)
     )
-    return np.array(derivatives(name, precision)(graph))
+    assert abs(force) < tolerance(precision).forces
+    assert abs(at_it) > 100 * tolerance(precision).forces
+    assert abs(beside - at_it) < 1e-2 * abs(at_it)
+    assert abs(far - at_it) < 0.5 * abs(at_it)
+
+
+def derivatives(name, precision, numbers, positions, step):
+    """Energy of up to seven atoms, its first and its second derivative along a step of each."""
+    structure, chosen = Structure(numbers, positions), potential(name, precision)
+    pairs = neighbor_list(structure, chosen.cutoff)
+    shape = SHAPE._replace(graphs=1, nodes=8, blocks=8, width=4)
+    graph = collate([structure], [pairs], chosen.elements, shape, chosen.dtype)
+    moving = np.zeros((shape.nodes, 3), precision)
+    moving[: len(step)] = step
+    return np.array(derivatives_program(name, precision)(graph, moving))
 
 
 @cache
-def derivatives(name, precision):
+def derivatives_program(name, precision):
     graphdef, state = nnx.split(potential(name, precision).model)
 
     @jax.jit
-    def program(graph):
-        moving = np.zeros((graph.num_nodes, 3))
-        moving[3:5, 0] = 1.0  # the right fragment, along x
-        step = jnp.asarray(moving, precision)
-
+    def program(graph, step):
         def energy(t):
             vectors = edge_vectors(graph, graph.positions + t * step)
             return jnp.sum(nnx.merge(graphdef, state)(graph, vectors))

@@ -35,6 +35,7 @@ from tests.tolerances import FLOAT64
 AS_PUBLISHED = {
     "convolution": CPSettings(rank="paper", paths="all"),
     "envelope_power": None,
+    "norm": "per_degree",
     "forces": "direct",
     "readout": "intensive",
     "one_hot": 80,

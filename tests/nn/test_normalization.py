@@ -48,27 +48,30 @@ def test_an_atom_of_zeros_stays_zero_with_finite_derivatives(norm):
     assert all(np.all(np.isfinite(part)) for part in gradient)
 
 
-def test_equivariant_layer_norm():
+@pytest.mark.parametrize("sizes", ["joint", "per_degree"])
+def test_equivariant_layer_norm(sizes):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4, 9, 3))
-    layer = EquivariantLayerNorm(2, 3, dtype=jnp.float64)
+    layer = EquivariantLayerNorm(2, 3, sizes=sizes, dtype=jnp.float64)
     scale, bias = rng.normal(size=(3, 3)), rng.normal(size=3)
     layer.scale[...], layer.bias[...] = jnp.asarray(scale), jnp.asarray(bias)
     x[:, 0] += 5.0
     found = np.asarray(layer(jnp.asarray(x)))
     x[:, 0] -= x[:, 0].mean(axis=-1, keepdims=True)
+    squares = [np.mean(x[:, l**2 : (l + 1) ** 2] ** 2, axis=(1, 2)) for l in range(3)]
     for l in range(3):
-        part = x[:, l**2 : (l + 1) ** 2]
-        size = np.sqrt(np.mean(part**2, axis=(1, 2), keepdims=True) + 1e-5)
-        expected = scale[l] * part / size + (bias if l == 0 else 0.0)
+        square = squares[l] if sizes == "per_degree" else sum(squares) / 3
+        factor = scale[l] / np.sqrt(square + 1e-5)[:, None, None]
+        expected = x[:, l**2 : (l + 1) ** 2] * factor + (bias if l == 0 else 0.0)
         np.testing.assert_allclose(
             found[:, l**2 : (l + 1) ** 2], expected, rtol=0, atol=10 * FLOAT64.relative
         )
 
 
-def test_equivariant_layer_norm_of_nothing():
+@pytest.mark.parametrize("sizes", ["joint", "per_degree"])
+def test_equivariant_layer_norm_of_nothing(sizes):
     """Features of an atom without neighbours: finite to the second derivative."""
-    layer = EquivariantLayerNorm(1, 2, dtype=jnp.float32)
+    layer = EquivariantLayerNorm(1, 2, sizes=sizes, dtype=jnp.float32)
     zero = jnp.zeros((1, 4, 2), jnp.float32)
 
     def squared_gradient(x):
