@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mlip.graph import Graph
 
@@ -43,14 +43,15 @@ def neighbor_softmax(
         graph: gives receivers and edge mask.
         empty_weight: c ≥ 0.
     """
-    mask = graph.edge_mask[..., None]
-    scores = jnp.where(mask, scores, jnp.zeros_like(scores))
-    highest = _highest(jax.lax.stop_gradient(scores), graph)
+    # Not those of a kept neighbour list beyond the cutoff, either: they must change nothing.
+    counts = (graph.edge_mask & (envelope > 0))[..., None]
+    scores = jnp.where(counts, scores, jnp.zeros_like(scores))
+    highest = _highest(jax.lax.stop_gradient(scores), counts, graph)
     if empty_weight > 0:
         highest = jnp.maximum(highest, jnp.zeros_like(highest))
     shifted = scores - highest[graph.receivers][:, None]
-    # A padded edge keeps a zero score, which may be far above the largest of an atom.
-    shifted = jnp.where(mask, shifted, jnp.zeros_like(shifted))
+    # An edge that does not count keeps a zero score, perhaps far above the largest of an atom.
+    shifted = jnp.where(counts, shifted, jnp.zeros_like(shifted))
     exponentials = envelope[..., None] * jnp.exp(shifted)
     total = jax.ops.segment_sum(
         exponentials.sum(axis=1), graph.receivers, graph.num_nodes, indices_are_sorted=True
@@ -61,9 +62,11 @@ def neighbor_softmax(
     return exponentials / total[graph.receivers][:, None]
 
 
-def _highest(scores: Float[Array, "B W heads"], graph: Graph) -> Float[Array, "N heads"]:
-    """Largest score over the edges into each atom; 0 without edges."""
+def _highest(
+    scores: Float[Array, "B W heads"], counts: Bool[Array, "B W 1"], graph: Graph
+) -> Float[Array, "N heads"]:
+    """Largest score over those edges into each atom that count; 0 without one."""
     lowest = jnp.full_like(scores, -jnp.inf)
-    masked = jnp.where(graph.edge_mask[..., None], scores, lowest).max(axis=1)
+    masked = jnp.where(counts, scores, lowest).max(axis=1)
     found = jax.ops.segment_max(masked, graph.receivers, graph.num_nodes, indices_are_sorted=True)
     return jnp.where(jnp.isfinite(found), found, jnp.zeros_like(found))

@@ -81,6 +81,18 @@ def test_only_the_empty_place_lets_a_lone_neighbour_fade():
     assert np.all(softmax(scores, fading, 1.0)[2, 0] < 1e-5)
 
 
+@pytest.mark.parametrize("empty_weight", [0.0, 1.0])
+def test_edges_beyond_the_cutoff_change_nothing(empty_weight):
+    """A kept neighbour list has some; their scores may be above all others by far."""
+    scores, envelope = (np.asarray(part, "float32") for part in inputs("float32"))
+    envelope = np.where(np.arange(3) == 1, 0.0, envelope).astype("float32")
+    without = softmax(jnp.asarray(scores), jnp.asarray(envelope), empty_weight)
+    scores = np.where(envelope[..., None] > 0, scores, 500.0).astype("float32")
+    found = softmax(jnp.asarray(scores), jnp.asarray(envelope), empty_weight)
+    np.testing.assert_array_equal(found, without)
+    assert np.any(found > 0)
+
+
 def test_smooth_leaky_relu():
     x = jnp.asarray([-30.0, 0.0, 30.0])
     np.testing.assert_allclose(smooth_leaky_relu(x), [-6.0, 0.0, 30.0], rtol=1e-10)
