@@ -34,6 +34,13 @@ class LossSettings(Settings):
             "(MSE: (dE/N)²), squared_per_atom dE/√N (MSE: dE²/N), squared dE (MSE: dE²)"
         ),
     )
+    forces_convention: Literal["per_component", "per_structure"] = Field(
+        "per_component",
+        description=(
+            "force residual: per_component penalises each dF, per_structure √(mean |dF|²) over "
+            "the atoms of a structure"
+        ),
+    )
     huber_delta: float = Field(
         0.01, gt=0.0, description="where Huber turns linear, in the residual's unit (eV, Å)"
     )
@@ -95,7 +102,8 @@ def loss(
 
     L = w_E mean_g φ(dE_g / N_g^p) + w_F mean_{i,c} φ(dF_ic) + w_S mean_{g,cd} φ(dS_gcd),
     means over the real structures and atoms of the batch, each penalty multiplied by the label's
-    own weight (zero where the label is missing).
+    own weight (zero where the label is missing). With `forces_convention: per_structure` the force
+    term is w_F mean_g φ(√(mean_i |dF_i|²)), the inner mean over the labelled atoms of a structure.
 
     Args:
         output: predictions, eV, eV/Å, eV/Å³.
@@ -125,8 +133,12 @@ def loss(
         term = jnp.sum(labels.energy_weight * _penalty(residual, settings))
         total = total + weights.energy * term / structures
     if weights.forces is not None:
-        term = jnp.sum(labels.forces_weight[:, None] * _penalty(forces, settings))
-        total = total + weights.forces * term / (3.0 * num_atoms)
+        if settings.forces_convention == "per_structure":
+            term = _forces_by_structure(forces, graph, labels, settings) / structures
+        else:
+            term = jnp.sum(labels.forces_weight[:, None] * _penalty(forces, settings))
+            term = term / (3.0 * num_atoms)
+        total = total + weights.forces * term
     if weights.stress is not None:
         term = jnp.sum(labels.stress_weight[:, None, None] * _penalty(stress, settings))
         total = total + weights.stress * term / (9.0 * structures)
@@ -147,6 +159,24 @@ def loss(
         bad=_bad_structures(energy, forces, stress, graph),
     )
     return total, metrics
+
+
+def _forces_by_structure(
+    forces: Float[Array, "N 3"], graph: Graph, labels: Labels, settings: LossSettings
+) -> Float[Array, ""]:
+    """Penalties of the structures' root mean square force errors, weighted and summed."""
+
+    def summed(atoms: Float[Array, "N"]) -> Float[Array, "G"]:
+        return jax.ops.segment_sum(atoms, graph.node_graph, graph.num_graphs)
+
+    one = jnp.ones((), forces.dtype)
+    labelled = (labels.forces_weight > 0).astype(forces.dtype)
+    count = jnp.maximum(summed(labelled), one)
+    square = summed(labelled * jnp.sum(forces**2, axis=1)) / count
+    # The root has no derivative at zero, where nothing is labelled.
+    positive = square > 0
+    error = jnp.where(positive, jnp.sqrt(jnp.where(positive, square, one)), jnp.zeros_like(square))
+    return jnp.sum(summed(labels.forces_weight) / count * _penalty(error, settings))
 
 
 def _stress_residual(output: Output, labels: Labels, weights: LossWeights) -> Float[Array, "G 3 3"]:

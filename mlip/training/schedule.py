@@ -21,6 +21,12 @@ class ScheduleSettings(Settings):
         "cosine", description="shape of the schedule"
     )
     warmup_steps: int = Field(0, ge=0, description="steps over which the rate rises linearly")
+    warmup_share: float = Field(
+        0.0, ge=0.0, lt=1.0, description="the same as a share of the run, whatever its length"
+    )
+    warmup_factor: float = Field(
+        0.0, ge=0.0, le=1.0, description="rate at the start of the warm-up over rate at its end"
+    )
     end_factor: float = Field(
         0.01, gt=0.0, le=1.0, description="cosine, exponential: rate at the end over rate at start"
     )
@@ -33,6 +39,13 @@ class ScheduleSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.warmup_steps and self.warmup_share:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps} and warmup_share={self.warmup_share} contradict "
+                "each other; set one of them to 0"
+            )
+        if not (self.warmup_steps or self.warmup_share):
+            self.require_default(["warmup_factor"], "only with a warm-up")
         if self.name not in ("cosine", "exponential"):
             self.require_default(["end_factor"], "only for name=cosine and exponential")
         if self.name != "plateau":
@@ -59,6 +72,14 @@ def relative_rate(
         "exponential": end**share,
         "plateau": plateau_scale,
     }[settings.name]
+    return rate * _warmup(settings, step, share)
+
+
+def _warmup(settings: ScheduleSettings, step: int, share: float) -> float:
+    """Factor of the rate during the warm-up, 1 after it."""
+    done = 1.0
     if step < settings.warmup_steps:
-        rate *= (step + 1) / (settings.warmup_steps + 1)
-    return rate
+        done = (step + 1) / (settings.warmup_steps + 1)
+    elif share < settings.warmup_share:
+        done = share / settings.warmup_share
+    return settings.warmup_factor + (1.0 - settings.warmup_factor) * done

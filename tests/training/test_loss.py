@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -76,8 +77,31 @@ def test_force_penalties_are_means_over_components(structures, kind, penalty):
     assert float(value) == pytest.approx(expected, rel=FLOAT64.relative)
 
 
-def test_padding_changes_nothing(structures):
-    settings = LossSettings()
+def test_force_penalties_by_structure(structures):
+    """Of the root mean square over its labelled atoms; a structure that is met needs no root."""
+    settings = LossSettings(kind="l1", energy_weight=0.0, forces_convention="per_structure")
+    output, graph, labels = shifted(structures)
+    weights = np.array(labels.forces_weight)
+    weights[np.flatnonzero(graph.node_graph == 2)[0]] = 0.0  # as of a fixed atom
+    labels = dataclasses.replace(labels, forces_weight=jnp.asarray(weights))
+    value, _ = loss(output, graph, labels, settings)
+    errors, of = np.asarray(output.forces - labels.forces), np.asarray(graph.node_graph)
+    counted = np.asarray(labels.forces_weight) > 0
+    expected = [
+        np.sqrt(np.mean(np.sum(errors[counted & (of == g)] ** 2, axis=1))) for g in range(3)
+    ]
+    assert float(value) == pytest.approx(100.0 * np.mean(expected), rel=FLOAT64.relative)
+
+    def of_forces(forces):
+        return loss(output._replace(forces=forces), graph, labels, settings)[0]
+
+    met = jnp.where((of == 0)[:, None], labels.forces, output.forces)
+    assert np.all(np.isfinite(jax.grad(of_forces)(met)))
+
+
+@pytest.mark.parametrize("forces_convention", ["per_component", "per_structure"])
+def test_padding_changes_nothing(structures, forces_convention):
+    settings = LossSettings(forces_convention=forces_convention)
     tight, _ = loss(*shifted(structures, BatchShape(3, 14, 40, 4)), settings)
     roomy, _ = loss(*shifted(structures, BatchShape(9, 60, 90, 4)), settings)
     assert float(roomy) == pytest.approx(float(tight), rel=FLOAT64.relative)

@@ -61,6 +61,29 @@ def test_warmup_rises_linearly():
     assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
 
 
+def test_warmup_over_a_share_of_the_run_from_a_given_rate():
+    """The limit counts, not the number of steps: two epochs of ten, whatever their length."""
+    warm = {"name": "constant", "warmup_share": 0.2, "warmup_factor": 0.2}
+    course = plan(warm, max_epochs=10)
+    rates = [course.lr(at(step)) / 0.01 for step in (0, 10, 15, 20, 60)]
+    assert rates == pytest.approx([0.2, 0.6, 0.8, 1.0, 1.0])
+    with_steps = ScheduleSettings(name="constant", warmup_steps=4, warmup_factor=0.5)
+    rates = [relative_rate(with_steps, step=step, share=0.0) for step in range(5)]
+    assert rates == pytest.approx([0.6, 0.7, 0.8, 0.9, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"warmup_steps": 5, "warmup_share": 0.1}, "contradict each other"),
+        ({"warmup_factor": 0.2}, "only with a warm-up"),
+    ],
+)
+def test_warmups_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ScheduleSettings(name="constant", **options)
+
+
 def test_plateau_reduces_after_patience_and_counts_anew():
     course = plan({"name": "plateau", "factor": 0.5, "patience": 2}, max_epochs=99)
     book, rates = at(0), []
