@@ -21,7 +21,7 @@ from mlip.graph import Graph
 from mlip.models.common import ModelConfig, OperatorShapes, mask_by_name
 from mlip.nn.edge_frames import EdgeFrames, edge_frames
 from mlip.nn.gate import gate
-from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
+from mlip.nn.geometry import edge_lengths_and_directions
 from mlip.nn.linear import DegreeLinear, EquivariantLinear, split_degrees
 from mlip.nn.normalization import DegreeRMSNorm
 from mlip.nn.radial import RadialMLP, bessel_basis, polynomial_envelope
@@ -148,8 +148,7 @@ class ESCN(nnx.Module):
 
     def _edges(self, graph: Graph, vectors: Float[Array, "B W 3"]) -> Edges:
         config = self.config
-        vectors = with_dummy_padding(graph, vectors, 2.0 * config.cutoff)
-        length, direction = lengths_and_directions(vectors)
+        length, direction = edge_lengths_and_directions(graph, vectors, config.cutoff)
         envelope = polynomial_envelope(length, config.cutoff, config.envelope_power)
         envelope = jnp.where(graph.edge_mask, envelope, jnp.zeros_like(envelope))
         weight = envelope * (1.0 / sqrt(config.avg_num_neighbors))

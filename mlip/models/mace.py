@@ -16,7 +16,7 @@ from pydantic import Field
 
 from mlip.graph import Graph
 from mlip.models.common import ModelConfig, OperatorShapes, mask_by_name
-from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
+from mlip.nn.geometry import edge_lengths_and_directions
 from mlip.nn.linear import ElementLinear, EquivariantLinear, split_degrees
 from mlip.nn.radial import (
     RadialMLP,
@@ -113,8 +113,7 @@ class MACE(nnx.Module):
             vectors: from receiver to sender, Å.
         """
         config = self.config
-        vectors = with_dummy_padding(graph, vectors, 2.0 * config.cutoff)
-        length, direction = lengths_and_directions(vectors)
+        length, direction = edge_lengths_and_directions(graph, vectors, config.cutoff)
         harmonics = spherical_harmonics(direction, config.lmax)
         radial = self._radial_features(graph, length)
 

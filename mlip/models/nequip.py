@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from mlip.graph import Graph
 from mlip.models.common import ModelConfig, OperatorShapes
 from mlip.nn.gate import gate
-from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
+from mlip.nn.geometry import edge_lengths_and_directions
 from mlip.nn.linear import DegreeElementLinear, DegreeLinear
 from mlip.nn.normalization import DegreeRMSNorm
 from mlip.nn.radial import RadialMLP, bessel_basis, polynomial_envelope
@@ -137,8 +137,7 @@ class NequIP(nnx.Module):
             vectors: from receiver to sender, Å.
         """
         config = self.config
-        vectors = with_dummy_padding(graph, vectors, 2.0 * config.cutoff)
-        length, direction = lengths_and_directions(vectors)
+        length, direction = edge_lengths_and_directions(graph, vectors, config.cutoff)
         harmonics = spherical_harmonics(direction, config.lmax)
         envelope = polynomial_envelope(length, config.cutoff, config.envelope_power)
         radial = bessel_basis(length, config.cutoff, config.num_bessel) * envelope[..., None]

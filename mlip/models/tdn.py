@@ -17,7 +17,7 @@ from mlip.errors import MlipError
 from mlip.graph import Graph
 from mlip.models.common import ModelConfig, mask_by_name
 from mlip.nn.attention import neighbor_softmax, smooth_leaky_relu
-from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
+from mlip.nn.geometry import edge_lengths_and_directions
 from mlip.nn.normalization import EquivariantLayerNorm, NormSizes
 from mlip.nn.path_shared_linear import GatedLinear, PathSharedLinear
 from mlip.nn.radial import GaussianBasis, NormalizedRadialMLP, polynomial_envelope
@@ -78,9 +78,14 @@ class TDNConfig(ModelConfig):
             )
 
     def operator_shapes(self) -> dict[str, list[ConvolutionShape]]:
-        """Two convolutions in each layer."""
-        shape = ConvolutionShape(self.lmax, self.lmax, self.lmax, self.channels)
-        return {"convolution": [shape] * (2 * self.num_layers)}
+        """That of the degree embedding, and two of each attention."""
+        lmax, channels = self.lmax, self.channels
+        attention = [
+            ConvolutionShape(lmax, lmax, lmax, channels, "single_edges"),
+            ConvolutionShape(lmax, lmax, lmax, channels, "edges"),
+        ]
+        count = self.num_layers + (self.forces == "direct")
+        return {"convolution": [ConvolutionShape(0, lmax, lmax, channels), *attention * count]}
 
 
 class Edges(NamedTuple):
@@ -157,8 +162,7 @@ class TDN(nnx.Module):
 
     def _edges(self, graph: Graph, vectors: Float[Array, "B W 3"]) -> Edges:
         config = self.config
-        vectors = with_dummy_padding(graph, vectors, 2.0 * config.cutoff)
-        length, direction = lengths_and_directions(vectors)
+        length, direction = edge_lengths_and_directions(graph, vectors, config.cutoff)
         inside = (graph.edge_mask & (length < config.cutoff)).astype(length.dtype)
         if config.envelope_power is not None:
             inside = inside * polynomial_envelope(length, config.cutoff, config.envelope_power)

@@ -30,6 +30,13 @@ def with_dummy_padding(
     return jnp.where(graph.edge_mask[..., None], vectors, dummy)
 
 
+def edge_lengths_and_directions(
+    graph: Graph, vectors: Float[Array, "B W 3"], cutoff: float
+) -> tuple[Float[Array, "B W"], Float[Array, "B W 3"]]:
+    """Lengths (Å) and unit vectors of all edges; padded ones lie beyond the cutoff (Å)."""
+    return lengths_and_directions(with_dummy_padding(graph, vectors, 2.0 * cutoff))
+
+
 def lengths_and_directions(
     vectors: Float[Array, "B W 3"],
 ) -> tuple[Float[Array, "B W"], Float[Array, "B W 3"]]:

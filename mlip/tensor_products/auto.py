@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,8 @@ from mlip.graph import Graph, bare_graph
 from mlip.nn.irreps import dim
 from mlip.settings import Settings
 from mlip.tensor_products.build import build_convolution, build_power, family_members
+from mlip.tensor_products.edgewise import each_edge
+from mlip.tensor_products.protocol import Convolution
 from mlip.tensor_products.registry import Operator
 
 ROUNDS = 15  # timed calls of each candidate, in turn
@@ -54,12 +56,16 @@ class ConvolutionShape(NamedTuple):
         harmonics_lmax: highest degree of the edge harmonics.
         output_lmax: highest degree of the messages.
         channels: channels of the features.
+        call: how the model uses it: with features of the `atoms`; with features that lie on the
+            `edges`, summed (`Convolution.on_edges`); or with these for `single_edges`
+            (`edgewise.each_edge`).
     """
 
     input_lmax: int
     harmonics_lmax: int
     output_lmax: int
     channels: int
+    call: Literal["atoms", "edges", "single_edges"] = "atoms"
 
 
 class PowerShape(NamedTuple):
@@ -136,10 +142,10 @@ def choose_convolution(
 
         def energy(features: list[jax.Array], harmonics: jax.Array) -> jax.Array:
             total = jnp.zeros((), features[0].dtype)
-            for convolution, x in zip(built, features, strict=True):
+            for convolution, shape, x in zip(built, shapes, features, strict=True):
                 y = [harmonics[..., i] for i in range(dim(convolution.harmonics_lmax))]
-                shape = (size.blocks, size.width, convolution.num_weights * x.shape[-1])
-                parts = convolution(x, y, jnp.ones(shape, x.dtype), graph)
+                weights = (size.blocks, size.width, convolution.num_weights * x.shape[-1])
+                parts = _messages(convolution, shape, x, y, jnp.ones(weights, x.dtype), graph)
                 total += sum(jnp.sum(part * part) for part in parts)
             return total
 
@@ -153,6 +159,23 @@ def choose_convolution(
     members = family_members(family, "convolution")
     key = ["convolution", [list(shape) for shape in shapes], list(size), dtype]
     return _choose(family, members, key, program)
+
+
+def _messages(
+    convolution: Convolution,
+    shape: ConvolutionShape,
+    features: jax.Array,
+    harmonics: Sequence[jax.Array],
+    weights: jax.Array,
+    graph: Graph,
+) -> list[jax.Array]:
+    """The convolution as the model calls it."""
+    if shape.call == "atoms":
+        return convolution(features, harmonics, weights, graph)
+    features = features[graph.senders]
+    if shape.call == "edges":
+        return convolution.on_edges(features, harmonics, weights)
+    return each_edge(convolution, features, harmonics, weights)
 
 
 def choose_power(family: str, shapes: Sequence[PowerShape], size: GraphSize, dtype: str) -> Choice:
