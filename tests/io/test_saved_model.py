@@ -14,11 +14,24 @@ from flax import nnx
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 from mlip.io.saved_model import FORMAT_VERSION, load, save
-from tests.support.potentials import mace_config, molecule, potential_of
+from tests.support.potentials import (
+    escn_config,
+    mace_config,
+    molecule,
+    nequip_config,
+    potential_of,
+    tdn_config,
+)
 from tests.tolerances import FLOAT64
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 CONFIG = mace_config(channels=2, radial_mlp=(4,))
+OTHERS = [
+    nequip_config(),
+    tdn_config(one_hot=9, avg_num_atoms=7.0),
+    tdn_config(convolution={"name": "cp", "rank": "paper", "paths": "all"}, forces="direct"),
+    escn_config(),
+]
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +62,13 @@ def weights_of(potential):
     return jax.tree.leaves(nnx.state(potential.model, nnx.Param))
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_round_trip_is_exact(tmp_path, precision):
-    original = potential_of(CONFIG, precision, seed=3)
+@pytest.mark.parametrize(
+    ("config", "precision"),
+    [(CONFIG, "float32"), (CONFIG, "float64"), *((config, "float32") for config in OTHERS)],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_round_trip_is_exact(tmp_path, config, precision):
+    original = potential_of(config, precision, seed=3)
     original.metadata["data"] = "water"
     loaded = load(save(original, tmp_path / "model.mlip"))
     assert [path.name for path in tmp_path.iterdir()] == ["model.mlip"]

@@ -7,17 +7,16 @@ import pytest
 from flax import nnx
 from pydantic import ValidationError
 
+from mlip.cli.build import count_parameters
 from mlip.data.collate import collate
 from mlip.data.neighbors import neighbor_list
 from mlip.data.structure import Structure
 from mlip.models.escn import ESCN, ESCNConfig
 from mlip.nn.geometry import edge_vectors
-from mlip.tensor_products.registry import OPERATORS
 from tests.support.potentials import SHAPE, escn_config, molecule, moved, outputs, potential_of
 from tests.support.rotations import random_rotation
 from tests.tolerances import FLOAT64
 
-PRODUCTS = [name for name, operator in OPERATORS.items() if "product" in operator.roles]
 # An atom in the middle of bonds along all axes, both ways, and one off them.
 CROSS = 1.3 * np.array(
     [[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1], [1, 0.9, 0.3]]
@@ -28,10 +27,6 @@ def abstract(**options):
     """The model's shapes, without computing a weight."""
     config = ESCNConfig(elements=(1, 6, 7, 8), **options)
     return nnx.eval_shape(lambda: ESCN(config, rngs=nnx.Rngs(0), dtype=jnp.float32))
-
-
-def parameters(model):
-    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +98,9 @@ def test_number_of_parameters():
     """Dense maps of each order, counted by hand for messages without radial network."""
     model = abstract(channels=8, message_channels=4, hidden_channels=6, lmax=2, mmax=1)
     message = model.layers[0].message
-    assert parameters(message.linear_in) == 12 * (18 + 2 * 6) + 8 * 12
-    assert parameters(message.linear_out) == 18 * 12 + 12 * 8
-    assert parameters(message.radial_mlp) == 40 * 64 + 64 * 64 + 64 * (3 + 2) * 4
+    assert count_parameters(message.linear_in) == 12 * (18 + 2 * 6) + 8 * 12
+    assert count_parameters(message.linear_out) == 18 * 12 + 12 * 8
+    assert count_parameters(message.radial_mlp) == 40 * 64 + 64 * 64 + 64 * (3 + 2) * 4
 
 
 def test_last_layer_has_no_more_than_scalars_need():
@@ -123,19 +118,6 @@ def test_decayed_weights():
     kept = {name for name, decays in mask.items() if not decays}
     assert {name for name in mask if "norm" in name or name.endswith("embedding")} == kept
     assert {name for name in mask if "weights" in name} == set(mask) - kept
-
-
-@pytest.mark.parametrize("name", PRODUCTS)
-def test_takes_every_product(name):
-    config = escn_config(product={"name": name}, correlation=3)
-    graph_of = jax.eval_shape(lambda: jnp.zeros((3, 4, 3)))
-    structure = molecule(0, 4)
-    shape = SHAPE._replace(graphs=1, nodes=5, blocks=3, width=4)
-    pairs = neighbor_list(structure, 1.0)
-    graph = collate([structure], [pairs], config.elements, shape, np.float64)
-    model = nnx.eval_shape(lambda: ESCN(config, rngs=nnx.Rngs(0), dtype=jnp.float64))
-    energy = nnx.eval_shape(lambda m, g, v: m(g, v), model, graph, graph_of)
-    assert energy.shape == (5,)
 
 
 @pytest.mark.parametrize(

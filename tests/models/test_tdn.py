@@ -1,4 +1,4 @@
-"""TDN: the published size, what the mended options mend, every operator, direct forces."""
+"""TDN: the published size, what the mended options mend, direct forces."""
 
 from functools import cache
 
@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 from pydantic import ValidationError
 
+from mlip.cli.build import count_parameters
 from mlip.cli.compose import compose
 from mlip.cli.schema import SCHEMAS
 from mlip.cli.validate import validate
@@ -17,12 +18,12 @@ from mlip.data.neighbors import neighbor_list
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 from mlip.models.tdn import TDN
-from mlip.nn.geometry import edge_vectors
 from mlip.potential import evaluate
 from mlip.tensor_products.cp import CPSettings
 from mlip.tensor_products.registry import OPERATORS
 from tests.support.potentials import (
     crystal,
+    energies,
     molecule,
     moved,
     outputs,
@@ -41,16 +42,14 @@ AS_PUBLISHED = {
     "one_hot": 80,
     "avg_num_atoms": 4.0,
 }
-CONVOLUTIONS = [name for name, operator in OPERATORS.items() if operator.convolution is not None]
+
+
+TINY_SHAPE = BatchShape(graphs=3, nodes=16, blocks=16, width=8)
 
 
 @cache
 def potential(**changes):
     return potential_of(tdn_config(num_layers=1, **changes))
-
-
-def parameters(module):
-    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
 
 
 def abstract(option):
@@ -63,7 +62,7 @@ def abstract(option):
 
 def test_number_of_parameters_of_the_published_architecture():
     model = abstract("model=tdn_paper")
-    assert {parameters(layer) for layer in model.layers} == {631_168}
+    assert {count_parameters(layer) for layer in model.layers} == {631_168}
     assert len(model.layers) == 6
     parts = {
         "degree_embedding": 169_088,
@@ -73,8 +72,8 @@ def test_number_of_parameters_of_the_published_architecture():
         "radial_basis": 514,
         "norm": 768,
     }
-    assert {name: parameters(getattr(model, name)) for name in parts} == parts
-    assert parameters(model) == 4_476_676
+    assert {name: count_parameters(getattr(model, name)) for name in parts} == parts
+    assert count_parameters(model) == 4_476_676
     config = model.config
     assert (config.cutoff, config.lmax, config.num_heads) == (4.5, 1, 4)
     published = {name: getattr(config, name) for name in AS_PUBLISHED if name != "avg_num_atoms"}
@@ -97,31 +96,21 @@ def test_decayed_weights():
     assert {"bias", "scale", "table", "score", "center", "width", "offset"} <= kinds.keys()
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_every_convolution_serves_in_both_products(name):
-    """Energies are finite, depend on the shape of a molecule and not on its orientation."""
-    chosen = potential(convolution=OPERATORS[name].settings(), radial_mlp=(4,))
-    one, matrix = molecule(3), random_rotation(4)
-    bent = one.positions + np.array([[0.3, 0.0, 0.0]] + 4 * [[0.0, 0.0, 0.0]])
-    structures = [moved(one, positions) for positions in (one.positions @ matrix.T, bent)]
-    plain, turned, other = (energies(chosen, [one, *structures])).tolist()
-    assert turned == pytest.approx(plain, rel=0, abs=FLOAT64.energy)
-    assert abs(other - plain) > 1e-3
-
-
-def energies(chosen, structures):
-    """Without forces, which take longer to compile."""
-    graphdef, state = nnx.split(chosen.model)
-
-    @jax.jit
-    def program(state, graph):
-        node = nnx.merge(graphdef, state)(graph, edge_vectors(graph, graph.positions))
-        return jax.ops.segment_sum(node, graph.node_graph, graph.num_graphs)
-
-    pairs = [neighbor_list(structure, chosen.cutoff) for structure in structures]
-    shape = BatchShape(len(structures), 16, 16, 8)
-    graph = collate(structures, pairs, chosen.elements, shape, chosen.dtype)
-    return np.asarray(program(state, graph))
+@pytest.mark.parametrize("forces", ["gradient", "direct"])
+def test_auto_is_told_of_every_convolution(forces):
+    config = tdn_config(lmax=2, forces=forces)
+    model = nnx.eval_shape(lambda: TDN(config, rngs=nnx.Rngs(0), dtype=jnp.float64))
+    heads = [] if model.force_head is None else [model.force_head.attention]
+    attentions = [*(layer.attention for layer in model.layers), *heads]
+    used = [
+        (model.degree_embedding.product, "atoms"),
+        *((one.product, call) for one in attentions for call in ("single_edges", "edges")),
+    ]
+    expected = [
+        (one.input_lmax, one.harmonics_lmax, one.output_lmax, config.channels, call)
+        for one, call in used
+    ]
+    assert config.operator_shapes()["convolution"] == expected
 
 
 def test_decomposition_at_exact_rank_is_the_default_operator():
@@ -143,7 +132,7 @@ def test_all_couplings_break_mirror_images():
     chosen = potential_of(tdn_config(convolution=CPSettings(paths="all")))
     one, matrix = molecule(3), random_rotation(2)
     images = [moved(one, one.positions @ m.T) for m in (matrix, -matrix)]
-    plain, turned, mirrored = energies(chosen, [one, *images])
+    plain, turned, mirrored = energies(chosen, [one, *images], TINY_SHAPE)
     np.testing.assert_allclose(turned, plain, rtol=0, atol=FLOAT64.energy)
     assert abs(mirrored - plain) > 1e-4
 
@@ -223,7 +212,9 @@ def test_embedding_of_all_atomic_numbers():
         model.atom_embedding.table[...].at[8 - 1].set(model.atom_embedding.table[...][6 - 1])
     )
     atoms = [Structure(np.array([z], np.int32), np.zeros((1, 3))) for z in (1, 6, 8)]
-    hydrogen, carbon, oxygen = energies(chosen.with_state(nnx.state(model)), atoms).tolist()
+    hydrogen, carbon, oxygen = energies(
+        chosen.with_state(nnx.state(model)), atoms, TINY_SHAPE
+    ).tolist()
     assert carbon == oxygen
     assert abs(carbon - hydrogen) > 1e-3
 

@@ -1,5 +1,8 @@
 """Small potentials and structures, evaluated in one batch of one shape."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -12,6 +15,7 @@ from mlip.models.escn import ESCNConfig
 from mlip.models.mace import MACEConfig
 from mlip.models.nequip import NequIPConfig
 from mlip.models.tdn import TDNConfig
+from mlip.nn.geometry import edge_vectors
 from mlip.potential import Potential
 
 ELEMENTS = (1, 6, 8)
@@ -140,3 +144,17 @@ def outputs(potential, structures, shape=SHAPE):
     assert not np.any(node_energy[start:]), "padded atoms have energy"
     assert not np.any(forces[start:]), "padded atoms have forces"
     return results
+
+
+def energies(potential, structures, shape=SHAPE):
+    """Interaction energy of each structure; without forces, which take longer to compile."""
+    pairs = [neighbor_list(structure, potential.cutoff) for structure in structures]
+    graph = collate(structures, pairs, potential.elements, shape, potential.dtype)
+    graphdef, state = nnx.split(potential.model)
+    return np.asarray(_energies(graphdef, state, graph))[: len(structures)]
+
+
+@partial(jax.jit, static_argnums=0)
+def _energies(graphdef, state, graph):
+    node = nnx.merge(graphdef, state)(graph, edge_vectors(graph, graph.positions))
+    return jax.ops.segment_sum(node, graph.node_graph, graph.num_graphs)
