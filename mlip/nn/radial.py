@@ -33,14 +33,14 @@ def scaled_silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 def polynomial_envelope(
     distance: Float[Array, "..."], cutoff: Float[Array, "..."] | float, power: int
 ) -> Float[Array, "..."]:
-    """Polynomial that falls from 1 at zero to 0 at the cutoff with `power − 1` smooth derivatives.
+    """Polynomial that falls from 1 at zero to 0 at the cutoff, where two derivatives vanish too.
 
         f(x) = 1 − (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) − p(p+1)/2 x^(p+2),  x = r / r_c < 1
 
     Args:
         distance: Å.
         cutoff: Å.
-        power: p.
+        power: p; at zero p − 1 derivatives vanish, and the larger p is, the later it falls.
 
     Source: Gasteiger et al., ICLR 2020, eq. 8.
     """
