@@ -44,7 +44,7 @@ ATOMS = 5
 ROTATION = random_rotation(11)
 ORDER = np.random.default_rng(0).permutation(ATOMS)
 SHAPE = BatchShape(graphs=12, nodes=56, blocks=56, width=4)
-LARGEST_ERROR = 0.1  # of an approximate operator, as a share of the largest force
+LARGEST_ERROR = 0.03  # measured: 0.011, of cp_paper in eSCN; as a share of the largest force
 
 
 def cases():
