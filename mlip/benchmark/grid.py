@@ -87,7 +87,9 @@ class BenchmarkGrid(Settings):
         1e10, gt=0, description="products of more multiplications, counted by hand, are skipped"
     )
     max_minutes: float | None = Field(
-        None, gt=0, description="stop then, to be continued by the same command; null: never"
+        None,
+        gt=0,
+        description="begin nothing after that; the same command goes on; null: no limit",
     )
 
     @model_validator(mode="after")

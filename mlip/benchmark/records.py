@@ -105,9 +105,9 @@ class Records:
         return any(row.operator == operator and row.cell == tuple(cell) for row in self.rows)
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Keep rows, on disk at once."""
+        """Keep rows, on disk at once; they replace those of the same operator and comparison."""
         new = list(rows)
-        self.rows += new
+        self.rows = _latest([*self.rows, *new])
         self._append([_texts(row) for row in new])
 
     def _append(self, lines: Iterable[Iterable[str]]) -> None:
@@ -142,12 +142,16 @@ class Records:
         try:
             if tuple(header) != Row._fields:
                 raise ValueError
-            self.rows = [_row(line) for line in lines]
+            self.rows = _latest(_row(line) for line in lines)
         except ValueError as error:
             raise MlipError(
                 f"{self.path} is not a table of this version of the benchmark: choose another "
                 "folder with run.name=NAME, or remove this one."
             ) from error
+
+
+def _latest(rows: Iterable[Row]) -> list[Row]:
+    return list({(row.operator, row.cell): row for row in rows}.values())
 
 
 def _texts(row: Row) -> list[str]:

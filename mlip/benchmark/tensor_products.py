@@ -40,13 +40,15 @@ class Ready(NamedTuple):
 
 
 def missing_rows(grid: BenchmarkGrid, records: Records) -> dict[Cell, dict[str, Settings]]:
-    """The comparisons to make, each with the operators that are not in the table yet."""
+    """The comparisons that lack an operator, each with all of its operators.
+
+    Times of two sessions cannot be compared, so one that is incomplete is made anew.
+    """
     found = {}
     for cell in grid.cells(num_edges()):
         candidates = grid.candidates(cell)
-        missing = {key: value for key, value in candidates.items() if not records.has(key, cell)}
-        if missing:
-            found[cell] = missing
+        if not all(records.has(name, cell) for name in candidates):
+            found[cell] = candidates
     return found
 
 
@@ -70,12 +72,11 @@ def run_benchmark(
     end = time.monotonic() + 60 * (grid.max_minutes or inf)
     done = 0
     for number, (cell, operators) in enumerate(missing.items()):
+        if time.monotonic() > end:
+            return len(missing) - number
         tell = partial(progress.update, done)
         with jax.enable_x64(cell.precision == "float64"):
-            rows = compare(cell, operators, grid, tell, end)
-        records.add(rows)
-        if len(rows) < len(operators):
-            return len(missing) - number
+            records.add(compare(cell, operators, grid, tell))
         done += len(operators)
         progress.update(done, str(cell))
     return 0
@@ -86,27 +87,23 @@ def compare(
     operators: Mapping[str, Settings],
     grid: BenchmarkGrid,
     tell: Callable[[str], None],
-    end: float = inf,
 ) -> list[Row]:
-    """Time operators in turn, with the dense Clebsch–Gordan product among them for the ratios.
+    """Time operators in turn.
 
     Args:
         cell: what is compared.
-        operators: to time, by their labels.
+        operators: to time, by their labels; the dense Clebsch–Gordan product among them, to
+            which the ratios are.
         grid: how long to time and what to skip.
         tell: receives one line on what goes on.
-        end: no program is compiled after that, in the time of `time.monotonic`.
 
     Returns:
-        One row for each of the operators that were compiled, or found unfit, in time. Those that
-        are the program of an earlier one are not timed again.
+        One row for each of the operators. Those that are unfit, or the program of an earlier one,
+        are not timed.
     """
-    baseline = {BASELINE: grid.candidates(cell)[BASELINE]}
     ready: dict[str, Ready] = {}
     reasons: dict[str, str] = {}
-    for name, settings in {**baseline, **operators}.items():
-        if time.monotonic() > end:
-            break
+    for name, settings in operators.items():
         tell(f"{cell}: {name}")
         try:
             with without_stored_programs():
@@ -122,7 +119,7 @@ def compare(
     for name in operators:
         if name in ready:
             rows.append(_row(name, cell, ready[name], seconds[name], seconds.get(BASELINE)))
-        elif name in reasons:
+        else:
             rows.append(Row(name, *cell, skipped=reasons[name]))
     return rows
 

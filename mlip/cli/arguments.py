@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ def parse(argv: list[str]) -> Arguments:
     while words:
         word = words.pop(0)
         if word in verb.shortcuts:
+            _require_one(word, verb.shortcuts[word], argv)
             overrides.append(verb.shortcuts[word])
         elif word in FLAGS:
             flags.add(word)
@@ -78,6 +80,14 @@ def parse(argv: list[str]) -> Arguments:
         show_config=bool(flags & {"--cfg", "-c"}),
         multirun=bool(flags & {"--multirun", "-m"}),
     )
+
+
+def _require_one(flag: str, meaning: str, argv: Sequence[str]) -> None:
+    """Refuse what contradicts a flag, such as `preset=full` beside `--quick`."""
+    key = meaning.partition("=")[0]
+    for word in argv:
+        if word.startswith(f"{key}="):
+            raise MlipError(f"{flag} means {meaning}, and {word} was given as well: choose one.")
 
 
 def _verb(words: list[str]) -> Verb | None:

@@ -1,9 +1,11 @@
 """One comparison of operators."""
 
-from types import SimpleNamespace
-
 from mlip.benchmark import tensor_products
 from mlip.benchmark.grid import BenchmarkGrid
+from mlip.benchmark.records import IDENTITY, Records
+from mlip.benchmark.tensor_products import missing_rows, run_benchmark
+
+MACHINE = dict.fromkeys(IDENTITY, "this one")
 
 GRID = BenchmarkGrid(
     name="test",
@@ -17,21 +19,27 @@ GRID = BenchmarkGrid(
 )
 
 
-def test_operators_compiled_in_time_are_timed_and_the_others_left(monkeypatch):
-    clock = iter(range(10))
-    fake = SimpleNamespace(monotonic=lambda: next(clock))
-    monkeypatch.setattr(tensor_products, "time", fake)
-    (cell,) = GRID.cells(edges=1)
-    operators = GRID.candidates(cell)
-    said = []
-    rows = tensor_products.compare(cell, operators, GRID, said.append, end=1)
-    assert [row.operator for row in rows] == ["clebsch_gordan_dense", "matrix"]
-    assert all(row.median_ms > 0 for row in rows)
-    assert [sentence.rsplit(": ", 1)[1] for sentence in said] == [
-        "clebsch_gordan_dense",
-        "matrix",
-        "timing",
-    ]
+class Told:
+    """What the benchmark says of its progress."""
+
+    def update(self, step, text):
+        """Nothing is kept."""
+
+
+def test_an_incomplete_comparison_is_made_anew_as_a_whole(tmp_path):
+    """Times of two sessions in one comparison would be of two states of the machine."""
+    records = Records(tmp_path, MACHINE)
+    few = GRID.model_copy(update={"operators": ("matrix",)})
+    assert run_benchmark(few, records, missing_rows(few, records), Told()) == 0
+    before = {row.operator: row.median_ms for row in records.rows}
+    assert set(before) == {"clebsch_gordan_dense", "matrix"}
+    assert run_benchmark(GRID, records, missing_rows(GRID, records), Told()) == 0
+    after = {row.operator: row.median_ms for row in records.rows}
+    assert set(after) == {*before, "path_shared"}
+    assert all(after[name] != before[name] for name in before)
+    assert not missing_rows(GRID, records)
+    assert Records(tmp_path, MACHINE).rows[0].operator == "clebsch_gordan_dense"
+    assert len(Records(tmp_path, MACHINE).rows) == 3
 
 
 def test_an_option_without_effect_is_not_timed_again():

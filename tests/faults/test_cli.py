@@ -57,6 +57,10 @@ def failure(words, capsys):
             ["train", "tensor_product@model.convolution=gaunt"],
             ["Did you mean gaunt_fourier, gaunt_grid, gaunt_poisson or gaunt_quadrature?"],
         ),
+        (
+            ["benchmark", "tensor-products", "--quick", "preset=full"],
+            ["--quick means preset=quick, and preset=full was given as well"],
+        ),
         (["md", "md.ensemble=nvt"], ["md.ensemble=nvt", "Did you mean langevin?"]),
         (["train", "trainer.max_epochs=none"], ["For none write trainer.max_epochs=null."]),
         (["train", "trainer.max_epochs", "=", "5"], ["Write trainer.max_epochs=5 without spaces"]),
