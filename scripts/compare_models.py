@@ -126,17 +126,17 @@ def measure(folder: Path) -> None:
     potential = mlip.load(folder / "model.mlip")
     plain = test_structures(folder)
     rotations = Rotation.random(TURNED, rng=0).as_matrix()
+    before = [one.forces for one in potential.predict(plain)]
+    rms = np.sqrt(np.mean(np.square(np.concatenate(before))))
     largest = {}
     for name, sign in (("rotation_error", 1.0), ("inversion_error", -1.0)):
         turned = [atoms.copy() for atoms in plain]
         for atoms, rotation in zip(turned, rotations, strict=True):
             atoms.positions = sign * atoms.positions @ rotation.T
-        forces, other = (
-            [one.forces for one in potential.predict(some)] for some in (plain, turned)
-        )
-        pairs = zip(forces, other, rotations, strict=True)
+        after = [one.forces for one in potential.predict(turned)]
+        pairs = zip(before, after, rotations, strict=True)
         errors = [np.abs(sign * f @ r.T - g).max() for f, g, r in pairs]
-        largest[name] = float(max(errors) / np.sqrt(np.mean(np.square(np.concatenate(forces)))))
+        largest[name] = float(max(errors) / rms)
     plain[0].calc = None
     ase.io.write(folder / START, plain[0])
     (folder / "measured.json").write_text(json.dumps(largest, indent=1) + "\n")

@@ -119,11 +119,10 @@ class Watch(threading.Thread):
 def train(path: Path, options: argparse.Namespace) -> dict:
     """Train on one file; the numbers of its line."""
     from mlip import runtime
-    from mlip.cli.build import load_and_check, make_batches, new_model
+    from mlip.cli.build import fit_data, load_and_check, make_batches, new_model
     from mlip.cli.compose import compose
     from mlip.cli.schema import TrainConfig
     from mlip.cli.validate import validate
-    from mlip.training.loop import fit
 
     e0 = "{" + ", ".join(f"{symbol}: {energy}" for symbol, energy in E0.items()) + "}"
     overrides = [
@@ -156,16 +155,8 @@ def train(path: Path, options: argparse.Namespace) -> dict:
     print(repr(data.train))
     prepared = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as run_dir:
-        result = fit(
-            new_model(data.config, seed=0, precision=trainer.precision),
-            data.train,
-            data.valid,
-            trainer=trainer,
-            loss=settings.loss,
-            optimizer=settings.optimizer,
-            schedule=settings.schedule,
-            run_dir=run_dir,
-        )
+        model = new_model(data.config, seed=0, precision=trainer.precision)
+        result = fit_data(settings, data, model, run_dir)
     timing = result.timing
     return {
         "prepared_s": prepared,

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from mlip import runtime
-from mlip.cli.build import load_and_check, make_batches, new_model
+from mlip.cli.build import fit_data, load_and_check, make_batches, new_model
 from mlip.cli.compose import compose
 from mlip.cli.schema import TrainConfig
 from mlip.cli.validate import validate
-from mlip.training.loop import fit
 
 SMALL = ["model=mace_small", "model.channels=16", "model.correlation=2"]
 SHORT = ["schedule.warmup_steps=10", "trainer.ema_decay=0.9"]  # for some hundred steps
@@ -80,16 +79,8 @@ def train(words: list[str]) -> tuple[str, list[dict[str, Any]]]:
         seed=trainer.seed,
     )
     with tempfile.TemporaryDirectory() as run_dir:
-        result = fit(
-            new_model(data.config, seed=trainer.seed, precision=trainer.precision),
-            data.train,
-            data.valid,
-            trainer=trainer,
-            loss=settings.loss,
-            optimizer=settings.optimizer,
-            schedule=settings.schedule,
-            run_dir=run_dir,
-        )
+        model = new_model(data.config, seed=trainer.seed, precision=trainer.precision)
+        result = fit_data(settings, data, model, run_dir)
     return f"{len(dataset.train)} + {len(dataset.valid)}", result.history
 
 

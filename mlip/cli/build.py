@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from flax import nnx
 
+    from mlip.cli.schema import TrainConfig
     from mlip.data.dataset import Dataset
     from mlip.data.dataset_settings import DatasetSettings
     from mlip.data.pipeline import Batches
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mlip.data.streaming import StreamedBatches
     from mlip.data.windows import Shard
     from mlip.models import ModelConfig
+    from mlip.training.loop import FitResult
 
 
 class Data(NamedTuple):
@@ -111,6 +113,33 @@ def make_batches(
     )
     config = _with_operators(complete(template, elements, statistics), train, precision)
     return Data(dataset, config, energies, train, valid)
+
+
+def fit_data(
+    config: TrainConfig, data: Data, model: nnx.Module, run_dir: Path | str, **options: Any
+) -> FitResult:
+    """Train a model on its data as a command's config says.
+
+    Args:
+        config: of `mlip train`.
+        data: from `make_batches`.
+        model: for these data.
+        run_dir: receives checkpoints and metrics.
+        options: further ones of `fit`, its `settings` among them.
+    """
+    from mlip.training.loop import fit
+
+    return fit(
+        model,
+        data.train,
+        data.valid,
+        trainer=config.trainer,
+        loss=config.loss,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
+        run_dir=run_dir,
+        **options,
+    )
 
 
 def _batches(

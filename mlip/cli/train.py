@@ -11,6 +11,7 @@ from mlip.cli.build import (
     Data,
     continue_from,
     count_parameters,
+    fit_data,
     load_and_check,
     make_batches,
     new_model,
@@ -38,7 +39,6 @@ def run(settings: TrainConfig) -> int:
     """
     from mlip import runtime
     from mlip.training.interrupt import Interrupted
-    from mlip.training.loop import fit
 
     run_dir, trainer = settings.run.dir, settings.trainer
     runtime.prepare(trainer.precision, settings.n_threads)
@@ -47,15 +47,11 @@ def run(settings: TrainConfig) -> int:
     if not has_checkpoints(run_dir):
         write_config(run_dir, settings)
     try:
-        result = fit(
+        result = fit_data(
+            settings,
+            data,
             model,
-            data.train,
-            data.valid,
-            trainer=trainer,
-            loss=settings.loss,
-            optimizer=settings.optimizer,
-            schedule=settings.schedule,
-            run_dir=run_dir,
+            run_dir,
             settings=_shared_by_resumed_runs(settings, data),
             data_warnings=warnings,
         )

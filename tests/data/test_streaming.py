@@ -36,6 +36,16 @@ def contents(batches):
     return [pickle.dumps((vars(batch.graph), vars(batch.labels))) for batch in batches]
 
 
+def left_out(source, frames):
+    """The faults of a source's records in an epoch that goes on without them."""
+    made = Frames([Part(source, range(SIZE))], skip_bad=True)
+    batches = StreamedBatches(
+        made, frames.sample(30).structures, cutoff=3.0, elements=ELEMENTS, e0=E0,
+        batch_size=BATCH, workers=0,
+    )  # fmt: skip
+    return [fault for batch in batches.epoch(0) for fault in batch.skipped]
+
+
 def test_each_frame_occurs_once_per_epoch_in_batches_of_one_size(frames):
     batches = make(frames)
     assert len(batches) == 38
@@ -136,12 +146,7 @@ def test_atoms_on_one_spot_make_a_record_unusable(frames):
             positions = structure.positions * (0 if index == 2 else 1)
             return dataclasses.replace(structure, positions=positions)
 
-    made = Frames([Part(Collapsed(SIZE), range(SIZE))], skip_bad=True)
-    batches = StreamedBatches(
-        made, frames.sample(30).structures, cutoff=3.0, elements=ELEMENTS, e0=E0,
-        batch_size=BATCH, workers=0,
-    )  # fmt: skip
-    (fault,) = [fault for batch in batches.epoch(0) for fault in batch.skipped]
+    (fault,) = left_out(Collapsed(SIZE), frames)
     assert fault.startswith("made_up#2: atoms 0 and")
 
 
@@ -193,12 +198,7 @@ def test_an_element_outside_of_the_sample_is_left_out_on_request(frames):
             numbers = np.full_like(structure.numbers, 16) if index == 2 else structure.numbers
             return dataclasses.replace(structure, numbers=numbers)
 
-    made = Frames([Part(Rare(SIZE), range(SIZE))], skip_bad=True)
-    batches = StreamedBatches(
-        made, frames.sample(30).structures, cutoff=3.0, elements=ELEMENTS, e0=E0,
-        batch_size=BATCH, workers=0,
-    )  # fmt: skip
-    (fault,) = [fault for batch in batches.epoch(0) for fault in batch.skipped]
+    (fault,) = left_out(Rare(SIZE), frames)
     assert fault.startswith("made_up#2: element S is not known")
 
 
