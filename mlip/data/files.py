@@ -91,8 +91,9 @@ class Files:
         return Part(source, range(len(source))[window], weight)
 
     def read(self, part: Part) -> ReadPart:
-        """All frames of a part; those with two atoms on one spot count as bad where these are
-        left out.
+        """All frames of a part.
+
+        Where records that cannot be used are left out, so are those with two atoms on one spot.
 
         Raises:
             BadRecordError: for a record that cannot be used, unless these are left out.

@@ -103,8 +103,9 @@ def loss(
     L = w_E mean_g φ(dE_g / N_g^p) + w_F mean_{i,c} φ(dF_ic) + w_S mean_{g,cd} φ(dS_gcd),
     means over the real structures and atoms of the batch, each penalty multiplied by the label's
     own weight (zero where the label is missing). Atoms that are left out of a structure whose other
-    forces count, as fixed ones are, do not count in the mean either. With `forces_convention: per_structure` the force
-    term is w_F mean_g φ(√(mean_i |dF_i|²)), the inner mean over the labelled atoms of a structure.
+    forces count, as fixed ones are, do not count in the mean either. With
+    `forces_convention: per_structure` the force term is w_F mean_g φ(√(mean_i |dF_i|²)), the inner
+    mean over the labelled atoms of a structure.
 
     Args:
         output: predictions, eV, eV/Å, eV/Å³.
