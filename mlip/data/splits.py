@@ -92,7 +92,8 @@ def split(
             f"choose between 1 and {len(structures) - 1}."
         )
     members: dict[str | int, list[int]] = {}
-    for index, group in enumerate(groups or _first_duplicates(structures)):
+    names: Sequence[str | int] = groups or _first_duplicates(structures)
+    for index, group in enumerate(names):
         members.setdefault(group, []).append(index)
     lists = list(members.values())
     held_out: set[int] = set()

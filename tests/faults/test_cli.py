@@ -165,11 +165,11 @@ def test_what_evaluate_reads_is_described_like_other_data(trained, data_folder, 
         atoms.set_constraint(FixAtoms([0]))
     frames[2].positions[0] = frames[2].positions[1]
     columns = ["symbols", "positions", "forces", "move_mask"]
-    write(tmp_path / "some.data", frames, format="extxyz", columns=columns)
-    text = (tmp_path / "some.data").read_text()
-    (tmp_path / "some.data").write_text(text.replace("energy=", "energy=n", 1))
+    write(tmp_path / "some.xyz", frames, format="extxyz", columns=columns)
+    text = (tmp_path / "some.xyz").read_text()
+    (tmp_path / "some.xyz").write_text(text.replace("energy=", "energy=n", 1))
     words = ["evaluate", f"model={trained}/model.mlip", f"run.dir={tmp_path}/run"]
-    words += [f"data={tmp_path}/some.data", "format=extxyz"]
+    words += [f"data={tmp_path}/some.xyz", "format=extxyz"]
     assert "count them, set on_bad_record=skip" in failure(words, capsys)
     assert main([*words, "on_bad_record=skip", "mask_fixed=true"]) == 0
     assert "left out 2 of 6 records that cannot be used" in capsys.readouterr().out
