@@ -188,9 +188,9 @@ def _check_energies(
         findings.warnings.append(
             f"E − ΣE0 is on average {mean:+.3g} eV/atom: less stable than free atoms; check E0"
         )
-    if e0.origin.startswith("least"):
+    if e0.origin.startswith(("least squares", "linear references")):
         findings.facts.append(
-            "E0 are fitted to the energies, so E − ΣE0 does not show a wrong unit of energy"
+            "E0 are fitted to energies, so E − ΣE0 does not show a wrong unit of energy"
         )
     elif binding and magnitude < WEAK and is_bonded(labelled[:SAMPLE]):
         findings.warnings.append(
