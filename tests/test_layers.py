@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mlip"
 
 LAYERS = [
-    {"errors", "settings", "selfcheck", "runtime"},
+    {"errors", "settings", "selfcheck", "runtime", "progress"},
     {"graph"},
     {"data", "nn", "tensor_products"},
     {"models"},

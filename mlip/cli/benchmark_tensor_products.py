@@ -16,7 +16,7 @@ def run(settings: BenchmarkTensorProductsConfig) -> None:
     from mlip.benchmark.records import Records
     from mlip.benchmark.summary import main_sections, sections, summary_table, write_summary
     from mlip.benchmark.tensor_products import missing_rows, run_benchmark
-    from mlip.simulation.progress import StepProgress
+    from mlip.progress import StepProgress
 
     run_dir, grid = settings.run.dir, settings.preset
     runtime.prepare(threads=settings.n_threads)

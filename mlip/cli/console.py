@@ -40,7 +40,7 @@ def show_log() -> None:
 def show_bars() -> None:
     """Let the console show long work that happens on the way, from here on in this process."""
     from mlip.data.progress import show_progress
-    from mlip.simulation.progress import StepProgress
+    from mlip.progress import StepProgress
 
     show_progress(lambda label, total: StepProgress(label, total, 0, console()))
 

@@ -39,9 +39,9 @@ def write_as(data: str, output: Path, settings: SourceConfig) -> None:
         return
     from mlip.data.convert import convert
     from mlip.data.files import Files
-    from mlip.simulation.progress import StepProgress
+    from mlip.progress import StepProgress
 
-    part = Files(Path(), settings.for_source()).open(data, option="keys.{label}")
+    part = Files(Path(), settings.for_source(), prefix="").open(data)
     with StepProgress("records", len(part.records), 0, console()) as bar:
         converted = convert(
             part, output, skip_bad=skip_bad, report=lambda number: bar.update(number, "")

@@ -33,7 +33,7 @@ def run(settings: DataDownloadConfig) -> None:
 
 def _fetch(dataset: RemoteDataset, name: str, folder: Path) -> None:
     from mlip.data.download import RECORD, download, unpack
-    from mlip.simulation.progress import StepProgress
+    from mlip.progress import StepProgress
 
     file, target = dataset.files[name], folder / name
     with StepProgress(f"{name}, MiB", 1, 0, console()) as bar:

@@ -41,10 +41,8 @@ def _inspect(settings: DataInspectConfig) -> Inspection:
     dataset = settings.dataset
     if dataset is None:
         assert settings.data is not None
-        files = Files(Path(), settings.for_source(), skip_bad=True)
-        named = {
-            name: [files.open(file, option="keys.{label}")] for name, file in settings.data.items()
-        }
+        files = Files(Path(), settings.for_source(), skip_bad=True, prefix="")
+        named = {name: [files.open(file)] for name, file in settings.data.items()}
         return inspect_subsets(named, apart=tuple(named), **common)
     files = Files(dataset.root, dataset.for_source(), skip_bad=True)
     subsets = {"train": [files.open(p.file, settings=p.source) for p in dataset.train.values()]}

@@ -17,7 +17,7 @@ def run(settings: DataPrepareConfig) -> None:
     from contextlib import ExitStack
 
     from mlip.data.prepare import prepare
-    from mlip.simulation.progress import StepProgress
+    from mlip.progress import StepProgress
 
     with ExitStack() as stack:
         bar: StepProgress | None = None

@@ -13,9 +13,9 @@ def run(settings: DataSplitConfig) -> None:
     from mlip.cli.data_convert import write_as
     from mlip.data.files import Files, parse_slice
     from mlip.data.split_files import split_records, write_split
-    from mlip.simulation.progress import StepProgress
+    from mlip.progress import StepProgress
 
-    part = Files(Path(), settings.for_source()).open(settings.data, option="keys.{label}")
+    part = Files(Path(), settings.for_source(), prefix="").open(settings.data)
     base = parse_slice(settings.data)[0]
     total = len(part.records)
     with StepProgress("records", total, 0, console()) as bar:

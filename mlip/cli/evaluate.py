@@ -18,6 +18,7 @@ from mlip.errors import MlipError
 
 if TYPE_CHECKING:
     from mlip.data.dataset import Subset
+    from mlip.data.sources.source import EnergyReference
 
 
 def run(settings: EvaluateConfig) -> None:
@@ -36,7 +37,7 @@ def run(settings: EvaluateConfig) -> None:
     potential = mlip.load(settings.model)
     console().print(f"{potential!r}; {runtime.summary()}", markup=False)
     subsets = _structures(settings, potential.metadata)
-    mask_fixed = settings.dataset is not None and settings.dataset.mask_fixed
+    mask_fixed = (settings.dataset or settings).mask_fixed
     evaluation = evaluate_subsets(potential, subsets, settings.batch_size, mask_fixed=mask_fixed)
     write_config(run_dir, settings)
     write_json(run_dir / SUBJECT, subject)
@@ -58,7 +59,7 @@ def _data(settings: EvaluateConfig) -> dict[str, str]:
 
 def _structures(settings: EvaluateConfig, metadata: Mapping[str, Any]) -> dict[str, Subset]:
     """The labelled structures by subset; their energies count from what those of training did."""
-    from mlip.data.dataset import load_dataset, read_frames
+    from mlip.data.dataset import load_dataset
 
     reference = metadata.get("data", {}).get("energy_reference", "unstated")
     if settings.dataset is not None:
@@ -71,8 +72,26 @@ def _structures(settings: EvaluateConfig, metadata: Mapping[str, Any]) -> dict[s
                 f"{reference} if they can be converted."
             )
         return {"valid": dataset.valid, **dataset.tests}
+    return _files(settings, reference)
+
+
+def _files(settings: EvaluateConfig, reference: EnergyReference) -> dict[str, Subset]:
+    """The structures of `data`, by its names."""
+    from mlip.data.dataset import read_frames
+
     assert settings.data is not None
-    return {
-        name: read_frames(file, settings.keys, "keys.{label}", reference)
-        for name, file in settings.data.items()
-    }
+    how = settings.for_source()
+    if reference != "unstated":
+        if how.energy_reference not in (None, "unstated", reference):
+            raise MlipError(
+                f"energy_reference={how.energy_reference}, but the model was trained on "
+                f"{reference} energies; leave it out if data={', '.join(settings.data.values())} "
+                "holds these or can be converted to them, or choose other data."
+            )
+        how = how.model_copy(update={"energy_reference": reference})
+    found = {}
+    for name, file in settings.data.items():
+        found[name], notes = read_frames(file, how, skip_bad=settings.on_bad_record == "skip")
+        for note in notes:
+            console().print(note, style="yellow", markup=False)
+    return found

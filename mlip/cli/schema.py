@@ -15,17 +15,17 @@ from pydantic import (
 )
 
 from mlip.benchmark.grid import BenchmarkGrid
-from mlip.cli.schema_command import CommandConfig, FilesByName
+from mlip.cli.schema_command import CommandConfig, FilesByName, require_data_or_dataset
 from mlip.cli.schema_data import (
     DataConvertConfig,
     DataDownloadConfig,
     DataInspectConfig,
     DataPrepareConfig,
     DataSplitConfig,
+    SourceConfig,
 )
 from mlip.cli.suggest import model_inside
 from mlip.data.dataset_settings import DatasetSettings
-from mlip.data.sources.labels import LabelKeys
 from mlip.models import MODEL_CONFIGS
 from mlip.runtime import Precision
 from mlip.settings import Settings
@@ -91,28 +91,22 @@ class TrainConfig(CommandConfig):
     trainer: TrainerSettings = Field(description="how long and in which batches")
 
 
-class EvaluateConfig(CommandConfig):
+class EvaluateConfig(CommandConfig, SourceConfig):
     """Config of `mlip evaluate`."""
 
     model: ExistingFile = Field(description="saved model NAME.mlip")
     data: FilesByName = Field(
         None, description="labelled files by name of the subset, FILE or FILE@start:stop"
     )
-    keys: LabelKeys = Field(LabelKeys(), description="names of the labels in `data`")
     dataset: DatasetSettings | None = Field(None, description="a data set, instead of `data`")
+    mask_fixed: bool = Field(
+        False, description="leave the forces of atoms held in place out of the errors"
+    )
     batch_size: int = Field(16, ge=1, description="structures evaluated at once")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.data is None) == (self.dataset is None):
-            raise ValueError(
-                "give either data=FILE.xyz or dataset=NAME, the structures to compare with"
-            )
-        if self.dataset is not None and self.keys != LabelKeys():
-            raise ValueError(
-                "keys name the labels in data=FILE.xyz and would have no effect on "
-                "dataset=NAME; give them as dataset.keys"
-            )
+        require_data_or_dataset(self, "compare with")
         return self
 
 

@@ -45,6 +45,36 @@ def refuse_parts_of_a_data_set(config: type[Settings], values: Any) -> Any:
     return values
 
 
+def require_data_or_dataset(config: Settings, purpose: str) -> None:
+    """Require one of `data` and `dataset`, and how it is read beside `data` alone.
+
+    Args:
+        config: what has both, and options that say how `data` is read.
+        purpose: what the structures are for.
+
+    Raises:
+        ValueError: saying which; a validator's kind of error.
+    """
+    dataset = getattr(config, "dataset", None)
+    if (getattr(config, "data", None) is None) == (dataset is None):
+        raise ValueError(f"give either data=FILE or dataset=NAME, the structures to {purpose}")
+    if dataset is None:
+        return
+    fields = type(config).model_fields
+    stray = [
+        name
+        for name in fields
+        if name in DatasetSettings.model_fields
+        and getattr(config, name) != fields[name].get_default(call_default_factory=True)
+    ]
+    if stray:
+        named = " and ".join(f"dataset.{name}" for name in stray)
+        raise ValueError(
+            f"{' and '.join(stray)} beside dataset=NAME would have no effect, since they say how "
+            f"data=FILE is read; give them as {named}"
+        )
+
+
 FilesByName = Annotated[dict[str, str] | None, BeforeValidator(_files_by_name)]
 
 

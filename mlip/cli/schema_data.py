@@ -7,7 +7,12 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlip.cli.schema_command import FilesByName, RunFolderConfig, refuse_parts_of_a_data_set
+from mlip.cli.schema_command import (
+    FilesByName,
+    RunFolderConfig,
+    refuse_parts_of_a_data_set,
+    require_data_or_dataset,
+)
 from mlip.data.dataset_settings import DatasetSettings, SplitUnit
 from mlip.data.sources.registry import SourceSettings
 from mlip.settings import Settings
@@ -41,13 +46,7 @@ class DataInspectConfig(RunFolderConfig, SourceSettings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.data is None) == (self.dataset is None):
-            raise ValueError("give either data=FILE or dataset=NAME, the structures to inspect")
-        if self.dataset is not None and self.for_source() != SourceSettings():
-            raise ValueError(
-                "format, keys, energy_reference and stage describe data=FILE and would have no "
-                "effect on dataset=NAME; give them as dataset.keys, dataset.format, …"
-            )
+        require_data_or_dataset(self, "inspect")
         return self
 
 

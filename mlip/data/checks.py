@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from mlip.data.derivative_checks import check_energy_scale
 from mlip.data.e0 import E0Table, interaction_energies
 from mlip.data.findings import Findings
 from mlip.data.neighbors import neighbor_list
-from mlip.data.splits import structure_key
+from mlip.data.sources.source import EnergyReference
+from mlip.data.splits import structure_keys
 from mlip.data.structure import Structure
 from mlip.data.unit_checks import check_force_scale, is_bonded, unit_of_total_energies
 from mlip.errors import MlipError
@@ -31,6 +31,7 @@ def examine(
     elements: Sequence[int],
     *,
     cutoff: float,
+    reference: EnergyReference,
     max_energy_per_atom: float,
     max_net_force: float,
     max_bond_stiffness: float,
@@ -42,6 +43,8 @@ def examine(
         e0: isolated-atom energies.
         elements: atomic numbers of the training data.
         cutoff: Å, within which atoms should have neighbours.
+        reference: what the training energies count from; only where nothing but the atoms was
+            subtracted do energies say how strongly these are bound.
         max_energy_per_atom: as in `PreflightSettings`.
         max_net_force: likewise.
         max_bond_stiffness: likewise.
@@ -53,9 +56,10 @@ def examine(
         _check_net_forces(findings, name, structures, max_net_force)
         _check_neighbors(findings, name, structures, cutoff)
         check_force_scale(findings, name, structures, max_bond_stiffness)
-        check_energy_scale(findings, name, structures)
     first, structures = next(iter(samples.items()))
-    _check_energies(findings, structures, e0, max_energy_per_atom)
+    _check_energies(
+        findings, structures, e0, max_energy_per_atom, binding=reference != "referenced"
+    )
     _check_outliers(findings, first, structures)
     _check_states(findings, [s for structures in samples.values() for s in structures])
     return findings
@@ -154,7 +158,12 @@ def _check_neighbors(
 
 
 def _check_energies(
-    findings: Findings, structures: Sequence[Structure], e0: E0Table, limit: float
+    findings: Findings,
+    structures: Sequence[Structure],
+    e0: E0Table,
+    limit: float,
+    *,
+    binding: bool,
 ) -> None:
     labelled = [s for s in structures if s.energy is not None]
     if not labelled:
@@ -175,15 +184,15 @@ def _check_energies(
             f"({e0.origin}) do not belong together; check that both are in eV and from "
             "the same method"
         )
-    elif mean > UNBOUND:
+    elif binding and mean > UNBOUND:
         findings.warnings.append(
             f"E − ΣE0 is on average {mean:+.3g} eV/atom: less stable than free atoms; check E0"
         )
-    if e0.origin.startswith("least"):
+    if e0.origin.startswith(("least squares", "linear references")):
         findings.facts.append(
-            "E0 are fitted to the energies, so E − ΣE0 does not show a wrong unit of energy"
+            "E0 are fitted to energies, so E − ΣE0 does not show a wrong unit of energy"
         )
-    elif magnitude < WEAK and is_bonded(labelled[:SAMPLE]):
+    elif binding and magnitude < WEAK and is_bonded(labelled[:SAMPLE]):
         findings.warnings.append(
             f"|E − ΣE0| is on average {magnitude:.2g} eV/atom although most atoms are bonded, "
             "which takes 1 to 9 eV/atom; check that energies and forces are in eV and eV/Å "
@@ -245,28 +254,32 @@ def check_duplicates(
         apart: subsets that must have nothing in common with those after them.
         sampled: whether the structures are samples of larger subsets, which can only be warned of.
     """
-    seen: dict[bytes, tuple[str, Structure]] = {}
+    seen: dict[int, tuple[str, Structure]] = {}
     for name, structures in samples.items():
         repeated: list[Structure] = []
         shared: list[tuple[Structure, str]] = []
         for structure in structures:
-            key = structure_key(structure)
-            if key not in seen:
-                seen[key] = (name, structure)
-            elif seen[key][0] == name:
+            keys = structure_keys(structure)
+            found = next((seen[key] for key in keys if key in seen), None)
+            subset, first = found or (name, structure)
+            for key in keys:
+                seen.setdefault(key, (subset, first))
+            if found is None:
+                continue
+            if subset == name:
                 repeated.append(structure)
-            elif seen[key][0] in apart:
-                shared.append((structure, seen[key][1].identifier))
+            elif subset in apart:
+                shared.append((structure, first.identifier))
         if repeated:
             findings.warnings.append(f"{name}: duplicates within the subset: {_names(repeated)}")
         if shared:
             pairs = ", ".join(f"{s.identifier} = {other}" for s, other in shared[:NAMED])
             trained_on = {*apart} <= {"train", "valid"}
             where = "the training or validation data" if trained_on else "files before it"
-            found = f"{len(shared)} structures of {name} also stand in {where} ({pairs})"
+            said = f"{len(shared)} structures of {name} also stand in {where} ({pairs})"
             if sampled:
-                findings.warnings.append(f"{found}; dataset.split_by=trajectory keeps such apart")
+                findings.warnings.append(f"{said}; dataset.split_by=trajectory keeps such apart")
             else:
                 findings.fatal.append(
-                    f"{found}; remove them, or set exclude_duplicates_of_train for the subset"
+                    f"{said}; remove them, or set exclude_duplicates_of_train for the subset"
                 )

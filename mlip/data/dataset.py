@@ -10,19 +10,13 @@ from typing import Any
 
 from mlip.data.dataset_settings import STREAM_ABOVE, DatasetSettings, SplitUnit
 from mlip.data.e0 import E0Table, make_e0, require_belonging
-from mlip.data.files import Files, ReadPart
+from mlip.data.files import Files
 from mlip.data.frames import Frames, Part, Read
 from mlip.data.neighbors import without_collisions
 from mlip.data.sources.concatenation import require_one_reference
 from mlip.data.sources.labels import OPTION, LabelKeys
 from mlip.data.sources.registry import SourceSettings
-from mlip.data.sources.source import (
-    BadRecordError,
-    EnergyReference,
-    Source,
-    left_out,
-    quoted,
-)
+from mlip.data.sources.source import EnergyReference, Source, quoted
 from mlip.data.splits import composition, require_trajectories, split, without_duplicates
 from mlip.data.stream_elements import known_elements, known_sums
 from mlip.data.stream_split import split_parts
@@ -122,25 +116,32 @@ def load_dataset(settings: DatasetSettings) -> Dataset:
 
 
 def read_frames(
-    specification: str, keys: LabelKeys, option: str, reference: EnergyReference
-) -> Subset:
+    specification: str, settings: SourceSettings, *, skip_bad: bool = False
+) -> tuple[Subset, list[str]]:
     """The frames of a file, or of its slice `file@start:stop`; a stream if they are many.
 
     Args:
         specification: the file or slice.
-        keys: names of the labels.
-        option: the user's option for the key of a label, for messages.
-        reference: what the energies shall count from; `unstated` takes them as they are.
+        settings: how it is read.
+        skip_bad: leave out records that cannot be used; otherwise they are errors.
+
+    Returns:
+        the frames, and what was left out, in words.
 
     Raises:
-        MlipError: for a file that cannot be read, or energies that cannot be converted.
+        BadRecordError: for a record that cannot be used, unless these are left out.
+        MlipError: for a file that cannot be read or has no frame to use, or for energies that
+            cannot be converted.
     """
-    wanted = None if reference == "unstated" else reference
-    files = Files(Path(), SourceSettings(keys=keys, energy_reference=wanted))
-    part = files.open(specification, option=option)
+    files = Files(Path(), settings, skip_bad=skip_bad, prefix="")
+    part = files.open(specification)
     if len(part.records) > STREAM_ABOVE:
-        return Frames([part])
-    return files.read(part).structures
+        return Frames([part], skip_bad=skip_bad, option="on_bad_record"), files.notes
+    read = files.read(part)
+    notes = [*files.notes, *_fault_notes(specification, read.faults, len(part.records))]
+    if not read.structures:
+        raise MlipError(f"{'; '.join([f'{specification} holds no frame to use', *notes])}.")
+    return read.structures, notes
 
 
 def read_isolated_atoms(settings: DatasetSettings, files: Files) -> list[Structure]:
@@ -283,8 +284,8 @@ class _Loader:
         for part in parts:
             if unit == "trajectory":
                 require_trajectories(part.source, part.records, "dataset.split_by")
-            read = self._read(part)
-            self._note_faults(option, read.faults, len(part.records))
+            read = self.files.read(part)
+            self.notes += _fault_notes(option, read.faults, len(part.records))
             for record, structure in zip(read.records, read.structures, strict=True):
                 if is_isolated_atom(structure):
                     if option == "train":
@@ -298,22 +299,6 @@ class _Loader:
         if not structures:
             raise MlipError(f"dataset.{option}: {file} holds no frame to use.")
         return structures, groups or None
-
-    def _read(self, part: Part) -> ReadPart:
-        """All frames of a part; one that cannot be used says how to leave it out."""
-        try:
-            read = self.files.read(part)
-        except BadRecordError as error:
-            left_out(error, skip_bad=False, option="dataset.on_bad_record")
-            raise
-        if not self._skip_bad:
-            return read
-        kept, faults = without_collisions(read.structures)
-        return ReadPart(
-            [read.structures[index] for index in kept],
-            [read.records[index] for index in kept],
-            [*read.faults, *faults],
-        )
 
     def _split_stream(self, parts: Sequence[Part], count: int) -> tuple[Subset, Subset]:
         settings = self._settings
@@ -333,7 +318,7 @@ class _Loader:
             kept, collisions = without_collisions(structures)
             structures = [structures[index] for index in kept]
             faults += collisions
-        self._note_faults(name, faults, records)
+        self.notes += _fault_notes(name, faults, records)
         return structures
 
     def _find_isolated(self, parts: Iterable[Part]) -> None:
@@ -370,9 +355,11 @@ class _Loader:
                     f"dataset.valid={valid}"
                 )
 
-    def _note_faults(self, name: str, faults: Sequence[str], records: int) -> None:
-        if faults:
-            self.notes.append(
-                f"{name}: left out {len(faults)} of {records} records that cannot be used: "
-                f"{quoted(faults)}"
-            )
+
+def _fault_notes(name: str, faults: Sequence[str], records: int) -> list[str]:
+    """What was left out, if anything."""
+    if not faults:
+        return []
+    return [
+        f"{name}: left out {len(faults)} of {records} records that cannot be used: {quoted(faults)}"
+    ]

@@ -31,7 +31,7 @@ FACTORS = {
 }
 
 
-def check_work(findings: Findings, name: str, pairs: Sequence[tuple[Structure, Structure]]) -> None:
+def check_work(findings: Findings, name: str, pairs: Sequence[tuple[Structure, Structure]]) -> bool:
     """Compare energy differences with the work of the forces along short steps.
 
     ΔE ≈ W = −½ Σ (F₁ + F₂)·Δx. The ratio ΔE/W is 1; −1 shows a wrong sign of the forces, another
@@ -42,6 +42,9 @@ def check_work(findings: Findings, name: str, pairs: Sequence[tuple[Structure, S
         findings: where to say so.
         name: of the subset.
         pairs: frames that follow each other.
+
+    Returns:
+        whether the forces clearly belong to the energies.
     """
     differences, works = [], []
     for first, second in pairs:
@@ -54,7 +57,7 @@ def check_work(findings: Findings, name: str, pairs: Sequence[tuple[Structure, S
             f"{name}: too few frames follow each other in small steps to compare forces with "
             "energy differences"
         )
-        return
+        return False
     work, difference = np.array(works), np.array(differences)
     correlation, ratio = _correlation(work, difference), float(np.median(difference / work))
     found = (
@@ -67,14 +70,16 @@ def check_work(findings: Findings, name: str, pairs: Sequence[tuple[Structure, S
         findings.warnings.append(f"{found}: the forces probably have the wrong sign")
     elif RATIO[0] < ratio < RATIO[1]:
         findings.facts.append(found)
+        return True
     else:
         findings.warnings.append(
             f"{found}: energies and forces probably have different units{_factor(ratio)}"
         )
+    return False
 
 
 def check_energy_scale(findings: Findings, name: str, structures: Sequence[Structure]) -> None:
-    """Judge energy differences by those that the forces imply.
+    """Judge energy differences by those that the forces imply, where no steps show their work.
 
     Args:
         findings: where to say so.

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mlip.data.frames import Part
+from mlip.data.neighbors import without_collisions
 from mlip.data.records import Marked, beginning, chosen
-from mlip.data.sources.labels import OPTION
 from mlip.data.sources.registry import SourceSettings, open_source
-from mlip.data.sources.source import BadRecordError, Source
+from mlip.data.sources.source import BadRecordError, Source, left_out
 from mlip.data.structure import Structure, is_isolated_atom
 from mlip.errors import MlipError
 
@@ -41,13 +41,22 @@ class Files:
         root: folder that relative names start from.
         settings: how files are read.
         skip_bad: leave out records that cannot be used; otherwise they are errors.
+        prefix: of the user's options `keys.LABEL` and `on_bad_record`, for messages.
 
     Attributes:
         notes: what was left out when the records were listed, in words.
     """
 
-    def __init__(self, root: Path, settings: SourceSettings, *, skip_bad: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        settings: SourceSettings,
+        *,
+        skip_bad: bool = False,
+        prefix: str = "dataset.",
+    ) -> None:
         self._root, self._settings, self._skip_bad = root.expanduser(), settings, skip_bad
+        self._prefix = prefix
         self._opened: dict[tuple[Path, SourceSettings], Source] = {}
         self.notes: list[str] = []
 
@@ -57,7 +66,7 @@ class Files:
         *,
         settings: SourceSettings | None = None,
         weight: float = 1.0,
-        option: str = OPTION,
+        option: str | None = None,
     ) -> Part:
         """The records of `file`, of its slice `file@start:stop`, or those in `file@index.npy`.
 
@@ -65,7 +74,7 @@ class Files:
             specification: the file, slice or choice.
             settings: how it is read, if not as the others.
             weight: as in `Part`.
-            option: the user's option for the key of a label, for messages.
+            option: the user's option for the key of a label, if not PREFIXkeys.LABEL.
 
         Raises:
             MlipError: for a file that cannot be read.
@@ -73,7 +82,7 @@ class Files:
         name, window = parse_slice(specification)
         key = (self._root / Path(name).expanduser(), settings or self._settings)
         if key not in self._opened:
-            source = open_source(*key, option=option)
+            source = open_source(*key, option=option or f"{self._prefix}keys.{{label}}")
             self.notes += (f"{name}: {note}" for note in source.notes)
             self._opened[key] = source
         source = self._opened[key]
@@ -84,20 +93,28 @@ class Files:
     def read(self, part: Part) -> ReadPart:
         """All frames of a part.
 
+        Where records that cannot be used are left out, so are those with two atoms on one spot.
+
         Raises:
             BadRecordError: for a record that cannot be used, unless these are left out.
             MlipError: for a file that cannot be read.
         """
         found = ReadPart([], [], [])
+        option = f"{self._prefix}on_bad_record"
         for record, read in zip(part.records, in_order(part), strict=True):
             if isinstance(read, Structure):
                 found.structures.append(read)
                 found.records.append(record)
-            elif self._skip_bad:
-                found.faults.append(str(read))
             else:
-                raise read
-        return found
+                found.faults.append(left_out(read, skip_bad=self._skip_bad, option=option))
+        if not self._skip_bad:
+            return found
+        kept, collisions = without_collisions(found.structures)
+        return ReadPart(
+            [found.structures[index] for index in kept],
+            [found.records[index] for index in kept],
+            [*found.faults, *collisions],
+        )
 
     def first_isolated_atoms(self, parts: Iterable[Part]) -> list[Structure]:
         """The isolated atoms at the beginning of some parts, where files of them have theirs.

@@ -55,11 +55,19 @@ class Frames(Sequence[Structure]):
     Args:
         parts: at least one record each.
         skip_bad: leave out records that cannot be used; otherwise they are errors.
+        option: the user's option for that, for messages.
     """
 
-    def __init__(self, parts: Sequence[Part], *, skip_bad: bool = False) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        *,
+        skip_bad: bool = False,
+        option: str = "dataset.on_bad_record",
+    ) -> None:
         self.parts = tuple(parts)
         self.skip_bad = skip_bad
+        self._option = option
         counts = [max(1, round(part.weight * len(part.records))) for part in parts]
         self._first = np.concatenate([[0], np.cumsum(counts)])
 
@@ -115,7 +123,7 @@ class Frames(Sequence[Structure]):
         Raises:
             BadRecordError: if it may not be left out.
         """
-        return left_out(error, skip_bad=self.skip_bad, option="dataset.on_bad_record")
+        return left_out(error, skip_bad=self.skip_bad, option=self._option)
 
     def sample(self, count: int) -> Read:
         """Frames drawn at random, always the same ones, none twice; all if there are no more."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from mlip.data.checks import check_duplicates, examine
-from mlip.data.derivative_checks import check_stresses, check_work
-from mlip.data.e0 import E0Table, make_e0
+from mlip.data.derivative_checks import check_energy_scale, check_stresses, check_work
+from mlip.data.e0 import E0Table, make_e0, require_belonging
 from mlip.data.files import Files
 from mlip.data.findings import Findings
 from mlip.data.frames import Frames, Part
 from mlip.data.preflight import PreflightSettings
 from mlip.data.sources.registry import SourceSettings
-from mlip.data.sources.source import BadRecordError, quoted
+from mlip.data.sources.source import BadRecordError, EnergyReference, quoted
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
@@ -30,6 +30,7 @@ class Inspected:
     Attributes:
         records: all there are.
         sampled: whether only some of them were read.
+        reference: what the energies count from; `unstated` for a mixture.
         structures: those that were read, without isolated atoms.
         faults: why others could not be used, one sentence each.
         pairs: structures with those that follow them.
@@ -37,6 +38,7 @@ class Inspected:
 
     records: int
     sampled: bool
+    reference: EnergyReference
     structures: list[Structure]
     faults: list[str]
     pairs: list[tuple[Structure, Structure]]
@@ -88,13 +90,15 @@ def inspect_subsets(
     first = next(iter(structures.values()))
     files = Files(Path(), SourceSettings(), skip_bad=True)
     isolated = [*isolated, *files.first_isolated_atoms(next(iter(subsets.values())))]
-    table, problem = _e0(e0, first, isolated)
+    reference = next(iter(found.values())).reference
+    table, problem = _e0(e0, first, isolated, reference)
     elements = sorted({int(number) for s in first for number in s.numbers})
     findings = examine(
         structures,
         table or E0Table({}, "nowhere", None, None),
         elements,
         cutoff=cutoff,
+        reference=reference,
         **(limits or PreflightSettings()).model_dump(),
     )
     if problem:
@@ -103,7 +107,8 @@ def inspect_subsets(
     compared = {name: found for name, found in structures.items() if name not in may_repeat}
     check_duplicates(findings, compared, apart, sampled=sampled)
     for name, subset in found.items():
-        check_work(findings, name, subset.pairs)
+        if not check_work(findings, name, subset.pairs):
+            check_energy_scale(findings, name, subset.structures)
         check_stresses(findings, name, subset.structures)
         _note_faults(findings, name, subset)
     return Inspection(found, table, findings)
@@ -116,7 +121,15 @@ def _read(name: str, parts: Sequence[Part], sample: int) -> Inspected:
         why = f": {read.faults[0]}" if read.faults else ", but isolated atoms at most."
         raise MlipError(f"{name}: no structure to inspect{why}")
     pairs = _pairs(frames, read.positions)
-    return Inspected(len(frames), sample < len(frames), read.structures, read.faults, pairs)
+    references = {part.source.energy_reference for part in parts}
+    return Inspected(
+        records=len(frames),
+        sampled=sample < len(frames),
+        reference=references.pop() if len(references) == 1 else "unstated",
+        structures=read.structures,
+        faults=read.faults,
+        pairs=pairs,
+    )
 
 
 def _pairs(frames: Frames, positions: np.ndarray) -> list[tuple[Structure, Structure]]:
@@ -137,15 +150,21 @@ def _e0(
     choice: str | Mapping[str, float] | None,
     structures: Sequence[Structure],
     isolated: Sequence[Structure],
+    reference: EnergyReference,
 ) -> tuple[E0Table | None, str | None]:
     """The table that was asked for, or else one by least squares and what is wrong."""
     if all(s.energy is None for s in structures):
         return None, None
-    wanted = choice or ("isolated" if isolated else "least_squares")
+    serve = isolated and reference in ("total", "unstated")
+    wanted = choice or ("isolated" if serve else "least_squares")
     try:
-        return make_e0(wanted, structures, isolated), None
+        table = make_e0(wanted, structures, isolated)
+        require_belonging(wanted, table.values, reference)
     except MlipError as error:
-        return make_e0("least_squares", structures, ()), str(error).rstrip(".")
+        fitted = make_e0("least_squares", structures, ())
+        instead = f"{fitted.origin} (those asked for cannot be used: see the findings)"
+        return replace(fitted, origin=instead), str(error).rstrip(".")
+    return table, None
 
 
 def _note_faults(findings: Findings, name: str, subset: Inspected) -> None:

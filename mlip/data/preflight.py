@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from mlip.data.checks import check_duplicates, examine
+from mlip.data.derivative_checks import check_energy_scale
 from mlip.errors import MlipError
 from mlip.settings import Settings
 
@@ -69,7 +70,16 @@ def preflight(dataset: Dataset, cutoff: float) -> PreflightReport:
 
     samples = {name: dataset.sample(name) for name in dataset.subsets}
     limits = dataset.settings.preflight.model_dump()
-    findings = examine(samples, dataset.e0, dataset.elements, cutoff=cutoff, **limits)
+    findings = examine(
+        samples,
+        dataset.e0,
+        dataset.elements,
+        cutoff=cutoff,
+        reference=dataset.energy_reference,
+        **limits,
+    )
+    for name, structures in samples.items():
+        check_energy_scale(findings, name, structures)
     check_duplicates(
         findings, samples, ("train", "valid"), sampled=isinstance(dataset.train, Frames)
     )

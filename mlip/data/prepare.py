@@ -162,7 +162,7 @@ def prepare(
     if output.suffix != ".lmdb":
         raise MlipError(f"output={output}: expected a name ending in .lmdb.")
     _require_no_shard(output, data, settings)
-    part = Files(Path(), settings).open(data)
+    part = Files(Path(), settings, prefix="").open(data)
     about = _about(data, part, settings, cutoff)
     if output.exists():
         return read_progress(output, about)

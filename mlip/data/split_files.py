@@ -13,7 +13,7 @@ from mlip.data.files import in_order
 from mlip.data.frames import Part
 from mlip.data.records import take
 from mlip.data.sources.source import BadRecordError, left_out
-from mlip.data.splits import composition, hash64, require_trajectories, structure_key
+from mlip.data.splits import composition, hash64, joined, require_trajectories, structure_keys
 from mlip.data.structure import Structure, is_isolated_atom
 from mlip.errors import MlipError
 
@@ -50,7 +50,7 @@ def split_records(
 ) -> Split:
     """Deal the groups of records to subsets at random, none of them to two.
 
-    Every structure is read once; two numbers of eight bytes are kept for each. The order of the
+    Every structure is read once; three numbers of eight bytes are kept for each. The order of the
     groups is that of a hash of their names and the seed, so it is the same for every copy of the
     data; that of trajectories and compositions for every format, too. Frames that two trajectories
     have in common stay in the first subset only.
@@ -72,7 +72,7 @@ def split_records(
     if by == "trajectory":
         require_trajectories(part.source, part.records, "by")
     count = len(part.records)
-    groups, keys = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
+    groups, keys = np.zeros(count, np.uint64), np.zeros((count, 2), np.uint64)
     usable, isolated = np.zeros(count, bool), np.zeros(count, bool)
     faults: list[str] = []
     records = zip(part.records, in_order(part), strict=True)
@@ -81,10 +81,13 @@ def split_records(
             faults.append(left_out(record, skip_bad=skip_bad))
         else:
             usable[place], isolated[place] = True, is_isolated_atom(record)
-            keys[place] = hash64(structure_key(record))
-            groups[place] = hash64(f"{seed}:".encode() + _group(part, number, record, by))
+            keys[place] = structure_keys(record)
+            name = str(keys[place, 0]) if by == "frame" else _group(part, number, record, by)
+            groups[place] = hash64(f"{seed}:{name}".encode())
         report(place + 1)
     dealt = usable & ~isolated
+    if by == "frame":
+        groups[dealt] = joined(groups[dealt], keys[dealt])
     _, group, sizes = np.unique(groups[dealt], return_inverse=True, return_counts=True)
     subset = np.full(count, -1)
     subset[dealt] = _deal(sizes, np.array(list(fractions.values())))[group]
@@ -134,11 +137,8 @@ def _require_fractions(fractions: Mapping[str, float]) -> None:
         )
 
 
-def _group(part: Part, number: int, record: Structure, by: SplitUnit) -> bytes:
-    if by == "frame":
-        return structure_key(record)
-    name = part.source.trajectory(number) if by == "trajectory" else composition(record.numbers)
-    return name.encode()
+def _group(part: Part, number: int, record: Structure, by: SplitUnit) -> str:
+    return part.source.trajectory(number) if by == "trajectory" else composition(record.numbers)
 
 
 def _deal(sizes: np.ndarray, fractions: np.ndarray) -> np.ndarray:
@@ -153,5 +153,6 @@ def _repeated(subset: np.ndarray, keys: np.ndarray) -> np.ndarray:
     repeated = np.zeros(len(keys), bool)
     for index in range(1, int(subset.max(initial=0)) + 1):
         inside, before = subset == index, (subset >= 0) & (subset < index)
-        repeated[inside] = np.isin(keys[inside], keys[before])
+        for column in keys.T:
+            repeated[inside] |= np.isin(column[inside], column[before])
     return repeated

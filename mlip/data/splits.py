@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 
 import numpy as np
 
@@ -12,24 +13,56 @@ from mlip.data.sources.source import BadRecordError, Source, trajectory_of
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
-DUPLICATE_TOLERANCE = 1e-5  # Å, to which coordinates are rounded before they are compared
+PROJECTIONS = 6  # numbers that stand for all coordinates when structures are compared
+STEP = 1e-3  # Å, to which these are rounded
 SAMPLE = 1000  # records among which the name of a trajectory is looked for, at most
 
 
-def structure_key(structure: Structure) -> bytes:
-    """A digest of elements, coordinates and periodic cell, equal for duplicates; no labels."""
-    digest = hashlib.sha256(structure.numbers.astype(np.int32).tobytes())
-    digest.update(structure.pbc.astype(np.int8).tobytes())
-    for array in (structure.positions, structure.cell):
-        digest.update(np.rint(array / DUPLICATE_TOLERANCE).astype(np.int64).tobytes())
-    return digest.digest()
+def structure_keys(structure: Structure) -> tuple[int, int]:
+    """Two numbers below 2^64, at least one of which two duplicates have in common; no labels.
+
+    Some weighted sums of all coordinates and cell vectors, p_k = Σ_i w_ki x_i, are rounded to a
+    grid, and to one that is shifted by half a step. Where the same coordinates were written with
+    other digits, as floats of 32 bits say, a sum may fall on another side of a rounding edge, but
+    hardly one on both grids. Displacements below some 10⁻⁴ Å are not seen.
+    """
+    atoms = structure.numbers.astype(np.int32).tobytes() + structure.pbc.astype(np.int8).tobytes()
+    coordinates = np.concatenate([structure.positions.ravel(), structure.cell.ravel()])
+    sums = _weights(len(coordinates)) @ coordinates / STEP
+    first, second = (np.floor(sums + shift).astype(np.int64).tobytes() for shift in (0.25, 0.75))
+    return hash64(atoms + b"a" + first), hash64(atoms + b"b" + second)
+
+
+@lru_cache(maxsize=256)
+def _weights(count: int) -> np.ndarray:
+    """Numbers between 0.5 and 1.5 without any pattern, shape (PROJECTIONS, count)."""
+    roots = np.sqrt([2.0, 3.0, 5.0, 7.0, 11.0, 13.0][:PROJECTIONS])
+    return 0.5 + np.modf(np.outer(roots, np.arange(1, count + 1)))[0]
+
+
+def joined(names: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """The least name among the structures that are duplicates of each.
+
+    Args:
+        names: one for each structure, of any ordered kind, shape (n,).
+        keys: their `structure_keys`, uint64, shape (n, 2).
+    """
+    groups = [np.unique(column, return_inverse=True)[1] for column in keys.T]
+    while True:
+        before = names
+        for group in groups:
+            order = np.lexsort((names, group))
+            first = np.flatnonzero(np.diff(group[order], prepend=-1))
+            names = names[order][first][group]
+        if np.array_equal(names, before):
+            return names
 
 
 def split(
     structures: Sequence[Structure],
     valid_count: int,
     seed: int,
-    groups: Sequence[str | bytes] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> tuple[list[Structure], list[Structure]]:
     """Draw a validation set at random; the order of the file is kept in both parts.
 
@@ -58,8 +91,9 @@ def split(
             f"cannot hold out {valid_count} of {len(structures)} structures for validation; "
             f"choose between 1 and {len(structures) - 1}."
         )
-    members: dict[str | bytes, list[int]] = {}
-    for index, group in enumerate(groups or map(structure_key, structures)):
+    members: dict[str | int, list[int]] = {}
+    names: Sequence[str | int] = groups or _first_duplicates(structures)
+    for index, group in enumerate(names):
         members.setdefault(group, []).append(index)
     lists = list(members.values())
     held_out: set[int] = set()
@@ -130,5 +164,11 @@ def without_duplicates(
     structures: Sequence[Structure], reference: Sequence[Structure]
 ) -> list[Structure]:
     """The structures that do not occur in `reference`."""
-    known = {structure_key(structure) for structure in reference}
-    return [structure for structure in structures if structure_key(structure) not in known]
+    known = {key for structure in reference for key in structure_keys(structure)}
+    return [structure for structure in structures if known.isdisjoint(structure_keys(structure))]
+
+
+def _first_duplicates(structures: Sequence[Structure]) -> list[int]:
+    """The number of the first duplicate of each structure."""
+    keys = np.array([structure_keys(structure) for structure in structures], np.uint64)
+    return joined(np.arange(len(structures)), keys).tolist()

@@ -15,8 +15,8 @@ from mlip.reporting.tables import NOT_KNOWN, format_number
 
 QUANTITIES = (
     "records", "looked at", "of them unusable", "atoms in a structure", "elements",
-    "labelled: energy", "labelled: forces", "labelled: stress", "E − ΣE0, eV/atom",
-    "RMS force component, eV/Å", "largest, eV/Å",
+    "labelled: energy", "labelled: forces", "labelled: stress", "energies are",
+    "E − ΣE0, eV/atom", "RMS force component, eV/Å", "largest, eV/Å",
 )  # fmt: skip
 
 
@@ -41,6 +41,7 @@ def _summary(inspection: Inspection, subset: Inspected) -> list[str]:
         f"{min(sizes)}–{max(sizes)}",
         _symbols(subset),
         *map(format_number, labelled),
+        subset.reference if labelled[0] else NOT_KNOWN,
         _mean_and_spread(_deviations(inspection, subset)),
         format_number(float(np.sqrt(np.mean(forces**2))) if forces.size else None),
         format_number(float(np.abs(forces).max()) if forces.size else None),

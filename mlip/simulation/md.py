@@ -12,13 +12,13 @@ from pydantic import Field, model_validator
 from rich.console import Console
 
 from mlip.errors import MlipError
+from mlip.progress import StepProgress, say
 from mlip.reporting.figures import plot_energy_drift
 from mlip.settings import Settings
 from mlip.simulation.calculator import CompilationRecord, MLIPCalculator
 from mlip.simulation.guard import Guard
 from mlip.simulation.integrators import Ensemble, Integrator
 from mlip.simulation.md_log import HEADER, Drift, fit_drift, log_row, read_log
-from mlip.simulation.progress import StepProgress, say
 from mlip.simulation.records import AppendFile, frame_text, prepare_folder
 from mlip.simulation.restart import RestartState, find_restart, fingerprint, save_restart
 from mlip.simulation.velocities import degrees_of_freedom, draw_momenta, temperature_of

@@ -14,9 +14,9 @@ from pydantic import Field, model_validator
 from rich.console import Console
 
 from mlip.errors import MlipError
+from mlip.progress import StepProgress, say
 from mlip.settings import Settings
 from mlip.simulation.calculator import MLIPCalculator
-from mlip.simulation.progress import StepProgress, say
 from mlip.simulation.records import AppendFile, frame_text, prepare_folder, write_atomically
 
 if TYPE_CHECKING:

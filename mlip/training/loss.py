@@ -102,8 +102,10 @@ def loss(
 
     L = w_E mean_g φ(dE_g / N_g^p) + w_F mean_{i,c} φ(dF_ic) + w_S mean_{g,cd} φ(dS_gcd),
     means over the real structures and atoms of the batch, each penalty multiplied by the label's
-    own weight (zero where the label is missing). With `forces_convention: per_structure` the force
-    term is w_F mean_g φ(√(mean_i |dF_i|²)), the inner mean over the labelled atoms of a structure.
+    own weight (zero where the label is missing). Atoms that are left out of a structure whose other
+    forces count, as fixed ones are, do not count in the mean either. With
+    `forces_convention: per_structure` the force term is w_F mean_g φ(√(mean_i |dF_i|²)), the inner
+    mean over the labelled atoms of a structure.
 
     Args:
         output: predictions, eV, eV/Å, eV/Å³.
@@ -125,7 +127,6 @@ def loss(
     forces = output.forces - labels.forces
     stress = _stress_residual(output, labels, weights)
     structures = jnp.sum(graph.graph_mask, dtype=dtype)
-    num_atoms = jnp.sum(graph.node_mask, dtype=dtype)
 
     total = jnp.zeros((), dtype)
     if weights.energy is not None:
@@ -137,7 +138,7 @@ def loss(
             term = _forces_by_structure(forces, graph, labels, settings) / structures
         else:
             term = jnp.sum(labels.forces_weight[:, None] * _penalty(forces, settings))
-            term = term / (3.0 * num_atoms)
+            term = term / (3.0 * jnp.sum(_counted(graph, labels), dtype=dtype))
         total = total + weights.forces * term
     if weights.stress is not None:
         term = jnp.sum(labels.stress_weight[:, None, None] * _penalty(stress, settings))
@@ -159,6 +160,13 @@ def loss(
         bad=_bad_structures(energy, forces, stress, graph),
     )
     return total, metrics
+
+
+def _counted(graph: Graph, labels: Labels) -> Bool[Array, "N"]:
+    """Real atoms, without those left out of a structure whose other forces count."""
+    labelled = labels.forces_weight > 0
+    some = jax.ops.segment_max(labelled.astype(jnp.int32), graph.node_graph, graph.num_graphs)
+    return graph.node_mask & (labelled | (some[graph.node_graph] < 1))
 
 
 def _forces_by_structure(

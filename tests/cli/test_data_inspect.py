@@ -42,6 +42,25 @@ def test_a_data_set_is_inspected_as_it_would_be_trained_on(data_folder, tmp_path
     assert "Training would refuse these data" in page
 
 
+def test_e0_that_contradict_the_energies_are_listed(data_folder, tmp_path, capsys):
+    words = ["dataset=extxyz", f"dataset.root={data_folder}", "dataset.train=train.xyz"]
+    words += ["dataset.isolated_atoms=atoms.xyz", "dataset.energy_reference=referenced"]
+    inspect(tmp_path, *words)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "energies are referenced" in printed
+    assert "E0 from least squares" in printed
+    assert "(those asked for cannot be used: see the findings)" in printed
+    assert "which do not contain the energies of isolated atoms; set dataset.e0=" in printed
+
+
+def test_forces_that_do_the_right_work_are_not_doubted(root, tmp_path, capsys):
+    """A pair potential fitted to the forces of these relaxations has the energies upside down."""
+    inspect(tmp_path, "dataset=pubchemqcr_mini")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "energy differences are 1 times the work of the forces" in printed
+    assert "sign of the forces" not in printed
+
+
 def test_a_sample_is_said_to_be_one(data_folder, tmp_path, capsys):
     inspect(tmp_path, f"data={data_folder}/train.xyz", "sample=10")
     printed = " ".join(capsys.readouterr().out.split())

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from mlip.data.dataset import DatasetSettings, load_dataset, read_frames
 from mlip.data.frames import Frames
 from mlip.data.preflight import preflight
-from mlip.data.sources.labels import LabelKeys
+from mlip.data.sources.registry import SourceSettings
 from mlip.errors import MlipError
 
 
@@ -282,10 +282,11 @@ def test_energies_of_another_kind_than_those_of_training_are_not_evaluated(tmp_p
     frame = make_water()
     frame.info["energy_reference"] = "referenced"
     write(tmp_path / "a.xyz", frame)
-    for reference in ("referenced", "unstated"):
-        assert len(read_frames(f"{tmp_path}/a.xyz", LabelKeys(), "keys.{label}", reference)) == 1
+    for reference in ("referenced", None):
+        how = SourceSettings(energy_reference=reference)
+        assert len(read_frames(f"{tmp_path}/a.xyz", how)[0]) == 1
     with pytest.raises(MlipError, match=r"a\.xyz holds referenced energies, which cannot be conv"):
-        read_frames(f"{tmp_path}/a.xyz", LabelKeys(), "keys.{label}", "total")
+        read_frames(f"{tmp_path}/a.xyz", SourceSettings(energy_reference="total"))
 
 
 def test_damaged_frames_are_left_out_on_request(waters_file):

@@ -51,7 +51,7 @@ def rescaled(pairs, energy=1.0, forces=1.0):
 
 def test_matching_forces_are_a_fact():
     findings = Findings()
-    check_work(findings, "train", steps())
+    assert check_work(findings, "train", steps())
     assert not findings.warnings
     assert "12 small steps" in findings.facts[0]
     assert "are 1 times the work" in findings.facts[0]

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from mlip.data.checks import examine
 from mlip.data.e0 import make_e0, require_belonging
+from mlip.data.preflight import PreflightSettings
 from mlip.data.sources.registry import open_source
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
@@ -154,3 +156,7 @@ def test_shared_linear_references_of_oc20(shared):
     energies = np.array([structure.energy for structure in train])
     left = energies - [table.sum(structure) for structure in train]
     assert np.std(left) < 0.1 * np.std(energies)
+    limits = PreflightSettings().model_dump()
+    elements = sorted(table.values)
+    findings = examine({"train": train}, table, elements, cutoff=5.0, reference="total", **limits)
+    assert not any("most atoms are bonded" in warning for warning in findings.warnings)

@@ -11,7 +11,7 @@ from mlip.data.frames import Part
 from mlip.data.prepare import prepare
 from mlip.data.sources.registry import SourceSettings, open_source
 from mlip.data.split_files import split_records, write_split
-from mlip.data.splits import composition, structure_key
+from mlip.data.splits import composition, structure_keys
 from mlip.data.structure import ISOLATED_ATOM
 from mlip.errors import MlipError
 from tests.data.sources.test_prepared import BARE, prepared
@@ -46,7 +46,7 @@ def test_frames_are_dealt_once_and_duplicates_stay_together():
     np.testing.assert_allclose(sizes, [140, 40, 20], atol=3)
     assert found.groups == 197
     assert found.repeated == 0
-    require_nothing_in_common(source, found, structure_key)
+    require_nothing_in_common(source, found, structure_keys)
     for numbers in found.numbers.values():
         assert (np.diff(numbers) > 0).all()
         assert len({7, 27, 28} & set(numbers.tolist())) in (0, 3)
@@ -55,7 +55,7 @@ def test_frames_are_dealt_once_and_duplicates_stay_together():
 def test_trajectories_stay_together_and_common_frames_are_left_out():
     for seed in range(4):
         source, found = split("trajectory", seed=seed)
-        require_nothing_in_common(source, found, structure_key)
+        require_nothing_in_common(source, found, structure_keys)
         side = {
             source.trajectory(int(number)): name
             for name, numbers in found.numbers.items()

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlip.data.splits import split, structure_key, without_duplicates
+from mlip.data.sources.registry import open_source
+from mlip.data.splits import joined, split, structure_keys, without_duplicates
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
@@ -30,7 +31,7 @@ def test_a_split_is_complete_disjoint_and_repeatable(places, seed, data):
         return
     names = [s.identifier for s in train], [s.identifier for s in valid]
     assert sorted(names[0] + names[1]) == sorted(s.identifier for s in structures)
-    assert not {structure_key(s) for s in train} & {structure_key(s) for s in valid}
+    assert not {structure_keys(s) for s in train} & {structure_keys(s) for s in valid}
     assert len(valid) >= count
     if len(set(places)) == len(places):
         assert len(valid) == count
@@ -58,10 +59,41 @@ def test_an_impossible_count_is_refused(count):
 
 def test_labels_and_rounding_noise_do_not_matter_for_duplicates():
     one = atom(1.0)
-    assert structure_key(one) == structure_key(dataclasses.replace(one, energy=1.0))
-    assert structure_key(one) == structure_key(atom(1.0 + 1e-9))
-    assert structure_key(one) != structure_key(atom(1.001))
-    assert structure_key(one) != structure_key(dataclasses.replace(one, numbers=np.array([2])))
+    for same in (dataclasses.replace(one, energy=1.0), atom(1.0 + 1e-9)):
+        assert not without_duplicates([same], [one])
+    others = [atom(1.002), dataclasses.replace(one, numbers=np.array([2]))]
+    assert without_duplicates(others, [one]) == others
+
+
+def test_the_same_frames_are_recognised_in_another_format(root):
+    """Coordinates as floats of 32 bits, and with eight decimals."""
+    folder = root / "datasets" / "oc20_mini"
+    graphs, texts = open_source(folder / "lmdb/train"), open_source(folder / "s2ef/train")
+    one, other = list(graphs), list(texts)
+    assert any((a.positions != b.positions).any() for a, b in zip(one, other, strict=True))
+    assert len(one) == len(other) == 240
+    assert not without_duplicates(one, other)
+    apart = without_duplicates(list(open_source(folder / "lmdb/val_id")), other)
+    assert len(apart) == 50
+    for index in range(0, 240, 7):
+        assert graphs.trajectory(index) == texts.trajectory(index)
+
+
+def test_a_single_displaced_atom_is_another_structure(root):
+    structure = open_source(root / "datasets/oc20_mini/s2ef/train")[0]
+    moved = []
+    for atom, axis in np.ndindex(structure.positions.shape):
+        positions = structure.positions.copy()
+        positions[atom, axis] += 0.005
+        moved.append(dataclasses.replace(structure, positions=positions))
+    assert without_duplicates(moved, [structure]) == moved
+    keys = np.array([structure_keys(s) for s in moved], np.uint64)
+    assert len(set(joined(np.arange(len(moved)), keys))) == len(moved)
+
+
+def test_duplicates_of_duplicates_are_joined():
+    keys = np.array([[1, 10], [2, 10], [2, 11], [3, 12], [4, 11]], np.uint64)
+    assert joined(np.array([5, 4, 3, 2, 1]), keys).tolist() == [1, 1, 1, 2, 1]
 
 
 def test_duplicates_are_left_out():

@@ -9,6 +9,7 @@ from ase import units
 
 from mlip.data.checks import examine
 from mlip.data.dataset import DatasetSettings, load_dataset
+from mlip.data.derivative_checks import check_energy_scale
 from mlip.data.e0 import make_e0
 from mlip.data.pair_fit import energy_scale
 from mlip.data.preflight import PreflightSettings, preflight
@@ -35,7 +36,11 @@ def examined(structures, choice="least_squares"):
     elements = sorted({int(z) for s in structures for z in s.numbers})
     limits = PreflightSettings().model_dump()
     e0 = make_e0(choice, structures, [])
-    return examine({"train": structures}, e0, elements, cutoff=5.0, **limits)
+    findings = examine(
+        {"train": structures}, e0, elements, cutoff=5.0, reference="unstated", **limits
+    )
+    check_energy_scale(findings, "train", structures)
+    return findings
 
 
 def test_the_stiffness_of_bonds_to_hydrogen(molecules):

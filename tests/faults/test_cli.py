@@ -8,10 +8,15 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+from ase.constraints import FixAtoms
+from ase.io import read, write
 
+from mlip.cli.evaluate import _files
 from mlip.cli.main import main
 from mlip.cli.resolvers import dataset_folder
+from mlip.cli.schema import EvaluateConfig
 from mlip.errors import MlipError
 
 pytest_plugins = ("tests.support.cli",)
@@ -148,6 +153,40 @@ def test_label_key_of_evaluate(trained, data_folder, tmp_path, capsys):
     words = ["evaluate", f"model={trained}/model.mlip", f"run.dir={tmp_path}"]
     message = failure([*words, f"data={data_folder}/test.xyz", "keys.energy=energi"], capsys)
     assert "did you mean keys.energy=energy?" in message
+    for verb in ("prepare", "convert"):
+        words = ["data", verb, f"data={data_folder}/test.xyz", f"output={tmp_path}/out.lmdb"]
+        message = failure([*words, "keys.energy=energi"], capsys)
+        assert "did you mean keys.energy=energy?" in message
+
+
+def test_what_evaluate_reads_is_described_like_other_data(trained, data_folder, tmp_path, capsys):
+    frames = read(data_folder / "test.xyz", ":")
+    for atoms in frames:
+        atoms.set_constraint(FixAtoms([0]))
+    frames[2].positions[0] = frames[2].positions[1]
+    columns = ["symbols", "positions", "forces", "move_mask"]
+    write(tmp_path / "some.xyz", frames, format="extxyz", columns=columns)
+    text = (tmp_path / "some.xyz").read_text()
+    (tmp_path / "some.xyz").write_text(text.replace("energy=", "energy=n", 1))
+    words = ["evaluate", f"model={trained}/model.mlip", f"run.dir={tmp_path}/run"]
+    words += [f"data={tmp_path}/some.xyz", "format=extxyz"]
+    assert "count them, set on_bad_record=skip" in failure(words, capsys)
+    assert main([*words, "on_bad_record=skip", "mask_fixed=true"]) == 0
+    assert "left out 2 of 6 records that cannot be used" in capsys.readouterr().out
+    with np.load(tmp_path / "run" / "predictions.npz") as arrays:
+        masked = np.isnan(arrays["some/forces_reference"]).all(axis=1)
+    assert masked.sum() == 4
+
+
+def test_energies_of_another_kind_are_not_evaluated(data_folder):
+    settings = EvaluateConfig(
+        model=data_folder / "train.xyz",
+        data={"a": "a.xyz"},
+        run={"name": "a", "dir": "a"},
+        energy_reference="referenced",
+    )
+    with pytest.raises(MlipError, match="energy_reference=referenced, but the model was trained"):
+        _files(settings, "total")
 
 
 def test_options_that_would_have_no_effect(trained, data_folder, tmp_path, capsys):
@@ -162,6 +201,8 @@ def test_options_that_would_have_no_effect(trained, data_folder, tmp_path, capsy
         assert expected in failure([*words, model, start, run], capsys)
     words = ["evaluate", model, run, "dataset=quickstart", "keys.energy=REF_energy"]
     assert "give them as dataset.keys" in failure(words, capsys)
+    words = ["evaluate", model, run, "dataset=quickstart", "mask_fixed=true"]
+    assert "give them as dataset.mask_fixed" in failure(words, capsys)
     for option in ("precision=float64", "batch_size=7", "dataset.split_seed=3"):
         name = option.partition("=")[0].partition(".")[0]
         message = failure(["info", model, option], capsys)

@@ -116,6 +116,19 @@ def test_a_missing_label_adds_nothing(structures):
     assert float(metrics.forces_count) == 18
 
 
+def test_atoms_left_out_do_not_count_in_the_mean_but_missing_labels_do(structures):
+    fixed = np.arange(len(structures[1])) < 2
+    frames = [dataclasses.replace(structures[0], forces=None), *structures[1:]]
+    output, graph, labels = shifted(frames)
+    weights = np.array(labels.forces_weight)
+    weights[np.flatnonzero(graph.node_graph == 1)[fixed]] = 0.0
+    labels = dataclasses.replace(labels, forces_weight=jnp.asarray(weights))
+    value, _ = loss(output, graph, labels, LossSettings(energy_weight=0.0, forces_weight=1.0))
+    errors = np.asarray(output.forces - labels.forces)[weights > 0]
+    atoms = sum(map(len, frames)) - 2
+    assert float(value) == pytest.approx(np.sum(errors**2) / (3 * atoms), rel=FLOAT64.relative)
+
+
 def test_stress_term(structures):
     output, graph, labels = shifted(structures)
     labels = dataclasses.replace(labels, stress_weight=np.ones_like(labels.stress_weight))

@@ -18,6 +18,7 @@ import numpy as np
 
 from mlip.data.sources.labelled_file import LabelledFile
 from mlip.data.sources.labels import (
+    as_dicts,
     available,
     fixed_mask,
     read_labels,
@@ -217,7 +218,7 @@ def _bare_structure(row: AtomsRow, length: float, name: str) -> Structure:
         cell=cell,
         pbc=pbc,
         charge=float(others.get("charge") or row.get("charge") or 0.0),
-        fixed=fixed_mask(row.constraints, len(numbers)),
+        fixed=fixed_mask(as_dicts(row.constraints), len(numbers), name),
         tags=None if tags is None else np.asarray(tags, np.int32),
         identifier=name,
         group=str(others.get("config_type", "")),

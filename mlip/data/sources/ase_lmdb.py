@@ -15,7 +15,7 @@ import numpy as np
 
 from mlip.data.sources.cache import cached_index
 from mlip.data.sources.labelled_file import LabelledFile
-from mlip.data.sources.labels import LabelKeys, read_labels
+from mlip.data.sources.labels import LabelKeys, fixed_mask, read_labels
 from mlip.data.sources.lmdb_file import LmdbFile
 from mlip.data.sources.source import BadRecordError, EnergyReference, decoding, reference_in
 from mlip.data.structure import Structure
@@ -201,19 +201,21 @@ def _structure(row: dict[str, Any], keys: LabelKeys, name: str) -> Structure:
         pbc=pbc,
         **read_labels(labels, keys, name, len(numbers), cell, pbc),
         charge=float(values.get("charge") or 0.0),
-        fixed=_fixed(row.get("constraints"), len(numbers)),
+        fixed=fixed_mask(_constraints(row.get("constraints")), len(numbers), name),
         tags=None if tags is None else np.asarray(_plain(tags), np.int32),
         identifier=name,
         group=str(values.get("config_type", "")),
     )
 
 
-def _fixed(constraints: Any, count: int) -> np.ndarray | None:
-    """The atoms that a `FixAtoms` holds in place."""
+def _constraints(constraints: Any) -> list[dict[str, Any]]:
+    """The constraints of a row, as ASE writes them."""
     if isinstance(constraints, str):
         constraints = json.loads(constraints)
-    fixed = np.zeros(count, dtype=bool)
-    for constraint in constraints or ():
-        if constraint["name"] == "FixAtoms":
-            fixed[np.asarray(_plain(constraint["kwargs"]["indices"]), np.int64)] = True
-    return fixed if fixed.any() else None
+    return [
+        {
+            "name": one["name"],
+            "kwargs": {key: _plain(value) for key, value in one["kwargs"].items()},
+        }
+        for one in constraints or ()
+    ]

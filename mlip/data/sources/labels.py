@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections import ChainMap, Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ from mlip.settings import Settings
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+logger = logging.getLogger(__name__)
 
 OPTION = "dataset.keys.{label}"  # the user's option for the key of a label
 SAMPLE = 1000  # records looked at for a label key, at most, when a file is opened
@@ -76,7 +80,7 @@ def structure_from_atoms(atoms: Atoms, keys: LabelKeys, name: str) -> Structure:
     return replace(
         structure,
         **read_labels(label_values(atoms), keys, name, len(atoms), structure.cell, structure.pbc),
-        fixed=fixed_mask(atoms.constraints, len(atoms)),
+        fixed=fixed_mask(as_dicts(atoms.constraints), len(atoms), name),
         tags=np.asarray(atoms.arrays["tags"], np.int32) if "tags" in atoms.arrays else None,
         group=str(atoms.info.get("config_type", "")),
     )
@@ -119,15 +123,44 @@ def read_labels(
     }
 
 
-def fixed_mask(constraints: list[Any], count: int) -> np.ndarray | None:
-    """The atoms that a `FixAtoms` among ASE's constraints holds in place, shape (count,)."""
-    from ase.constraints import FixAtoms
+def as_dicts(constraints: Sequence[Any]) -> list[Mapping[str, Any]]:
+    """ASE's constraints as ASE writes them: their `name` and `kwargs`."""
+    return [constraint.todict() for constraint in constraints]
 
+
+def fixed_mask(
+    constraints: Sequence[Mapping[str, Any]], count: int, name: str
+) -> np.ndarray | None:
+    """The atoms that ASE's constraints hold in place, shape (count,); None if there are none.
+
+    That are those of `FixAtoms`, and of `FixCartesian` in all directions. Others leave atoms some
+    freedom, and are ignored; a warning says so once for each file.
+
+    Args:
+        constraints: of the structure, as ASE writes them.
+        count: of its atoms.
+        name: of the record.
+    """
     fixed = np.zeros(count, dtype=bool)
     for constraint in constraints:
-        if isinstance(constraint, FixAtoms):
-            fixed[constraint.index] = True
+        kind, options = constraint["name"], constraint["kwargs"]
+        held = np.asarray(options.get("mask", True)) if kind == "FixCartesian" else np.array(True)
+        if kind in ("FixAtoms", "FixCartesian") and held.all():
+            indices = options["indices" if kind == "FixAtoms" else "a"]
+            fixed[np.asarray(indices, np.int64)] = True
+        elif held.any():  # as of free atoms, which extended XYZ gives a constraint, too
+            _say_ignored(kind, name.partition("#")[0])
     return fixed if fixed.any() else None
+
+
+@cache
+def _say_ignored(kind: str, file: str) -> None:
+    logger.warning(
+        "%s: constraints by %s are ignored and their atoms count as free; only atoms held in place "
+        "in all directions, by FixAtoms or FixCartesian, can be left out with mask_fixed=true",
+        file,
+        kind,
+    )
 
 
 def _label(

@@ -1,8 +1,10 @@
+import logging
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian
 from ase.io import read, write
 from ase.stress import voigt_6_to_full_3x3_stress
 
@@ -53,6 +55,21 @@ def test_forces_on_constrained_atoms_are_kept(tmp_path, make_water):
     np.testing.assert_allclose(structure.forces, forces, atol=1e-8)
     assert abs(structure.forces[0]).max() > 0
     np.testing.assert_array_equal(structure.fixed, [True, False, False])
+
+
+def test_atoms_held_in_some_directions_count_as_free_which_is_said_once(
+    tmp_path, make_water, caplog, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("mlip"), "propagate", True)
+    water = make_water()
+    water.set_constraint([FixCartesian(0), FixCartesian(1, mask=(False, False, True))])
+    columns = ["symbols", "positions", "forces", "move_mask"]
+    write(tmp_path / "slab.xyz", [water, water], columns=columns)
+    structures = read_extxyz(tmp_path / "slab.xyz")
+    for structure in structures:
+        np.testing.assert_array_equal(structure.fixed, [True, False, False])
+    (warning,) = caplog.messages
+    assert warning.startswith("slab.xyz: constraints by FixCartesian are ignored")
 
 
 def test_missing_labels_are_absent_not_zero(tmp_path, make_water):

@@ -1,4 +1,4 @@
-"""How far a simulation is: a live bar on a terminal, now and then a plain line elsewhere."""
+"""How far long work is: a live bar on a terminal, now and then a plain line elsewhere."""
 
 from __future__ import annotations
 
