@@ -1,7 +1,6 @@
 """Faults of networks, servers and disks while data are downloaded."""
 
 import hashlib
-import resource
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from mlip.data import download as module
 from mlip.data.addresses import RemoteFile
 from mlip.data.download import ATTEMPTS, RECORD, download
 from mlip.errors import MlipError
+from tests.support.disk import file_size_limit
 from tests.support.http_server import serving
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
@@ -105,13 +105,12 @@ def test_a_file_that_was_there_and_is_damaged_is_named_and_kept(server, tmp_path
 
 
 def test_a_full_disk_keeps_what_is_there(server, tmp_path):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, hard))
-    try:
-        with pytest.raises(MlipError, match=r"make room .*goes on where it stopped"):
-            fetch(server, tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with (
+        file_size_limit(1_500_000) as limit,
+        pytest.raises(MlipError, match=r"make room .*goes on where it stopped"),
+    ):
+        limit()
+        fetch(server, tmp_path)
     assert (tmp_path / "data.bin.part").stat().st_size > 0
     server.asked.clear()
     assert fetch(server, tmp_path).path.read_bytes() == CONTENT

@@ -1,10 +1,8 @@
 """Faults while data are prepared: nothing that was written is lost, and no file is half made."""
 
-import resource
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import lmdb
 import pytest
@@ -22,6 +20,7 @@ from mlip.errors import MlipError
 from tests.data.sources.test_prepared import assert_same
 from tests.data.sources.written import ase_lmdb, ase_row
 from tests.support.cli import labelled
+from tests.support.disk import file_size_limit
 from tests.support.training import clusters
 
 SIZE = 40
@@ -63,20 +62,13 @@ def require_whole(output, frames):
         assert_same(found, expected)
 
 
-@contextmanager
-def largest_file(size):
-    """No file may grow beyond a size, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_disk_full_is_one_clear_error_and_nothing_is_lost(frames, tmp_path):
     output = tmp_path / "train.lmdb"
-    with largest_file(50_000), pytest.raises(MlipError, match="disk is full; make room") as error:
+    with (
+        file_size_limit(50_000) as limit,
+        pytest.raises(MlipError, match="disk is full; make room") as error,
+    ):
+        limit()
         run(frames, output)
     assert "\n" not in str(error.value)
     assert not output.exists()
@@ -116,7 +108,8 @@ def test_two_processes_that_prepare_at_once(frames, tmp_path, root):
 @pytest.mark.parametrize("change", ["source", "settings"])
 def test_another_source_or_other_settings_are_not_gone_on_with(frames, tmp_path, change):
     output = tmp_path / "train.lmdb"
-    with largest_file(50_000), pytest.raises(MlipError, match="disk is full"):
+    with file_size_limit(50_000) as limit, pytest.raises(MlipError, match="disk is full"):
+        limit()
         run(frames, output)
     before = partial_name(output).read_bytes()
     if change == "source":
@@ -196,7 +189,11 @@ def test_the_output_must_be_an_lmdb(frames, tmp_path):
 def test_disk_full_in_a_conversion_leaves_nothing_half_made(frames, tmp_path, suffix):
     part = Files(tmp_path, SourceSettings()).open(frames.name)
     output = tmp_path / "out" / f"train{suffix}"
-    with largest_file(9_000), pytest.raises(MlipError, match=r"cannot be written .*make room"):
+    with (
+        file_size_limit(9_000) as limit,
+        pytest.raises(MlipError, match=r"cannot be written .*make room"),
+    ):
+        limit()
         convert(part, output)
     assert list(output.parent.iterdir()) == []
     assert convert(part, output).records == SIZE

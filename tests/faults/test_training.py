@@ -2,10 +2,8 @@
 
 import dataclasses
 import os
-import resource
 import shutil
 import sys
-from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +16,7 @@ from mlip.training.labels import require_labels
 from mlip.training.loop import fit
 from mlip.training.loss import LossSettings
 from mlip.training.settings import SecondStageSettings, TrainerSettings
+from tests.support.disk import file_size_limit
 from tests.support.training import PairModel, batches, clusters, fit_arguments
 
 
@@ -139,16 +138,6 @@ def test_a_run_folder_that_is_read_only(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(MlipError, match="make the folder writable"):
         train(tmp_path / "run")
-
-
-@contextmanager
-def file_size_limit(size):
-    """Gives a function from whose call on no file grows beyond `size` bytes, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
