@@ -64,14 +64,14 @@ def test_a_table_has_a_row_for_each_operator_and_a_column_for_each_degree(rows):
     )
     assert table.header == ["ms (ratio)", "L = 1", "L = 2", "L = 3"]
     assert table.rows == [
-        ["`slow`", "3.00 (0.5)", "12.0 (0.5)", "27.0 (0.5)"],
-        ["`quick`", "0.020 (0.5)", "0.080 (0.5)", "0.18 (0.5)"],
+        ["`slow`", "3.00 (0.50)", "12.0 (0.50)", "27.0 (0.50)"],
+        ["`quick`", "0.020 (0.50)", "0.080 (0.50)", "0.18 (0.50)"],
     ]
 
 
 def test_a_convolution_shows_its_weights(rows):
     section, group = list(sections(rows).items())[-1]
-    assert summary_table(section, group).rows == [["`slow`", "4.00 (0.5)", "8", "9"]]
+    assert summary_table(section, group).rows == [["`slow`", "4.00 (0.50)", "8", "9"]]
 
 
 def test_the_terminal_shows_the_most_atoms_and_fewest_channels(rows):
@@ -123,7 +123,7 @@ def test_figures_are_drawn(rows, tmp_path):
     paths = write_figures(tmp_path / "new", rows)
     assert [path.name for path in paths] == [
         "time_1_channel.png",
-        "time_per_dof_1_channel.png",
+        "time_per_expressivity_1_channel.png",
         "front_1_channel.png",
         "convolution.png",
     ]
