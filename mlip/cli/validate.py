@@ -190,7 +190,7 @@ def _as_sentence(key: str, message: str) -> str:
     first = message.partition(" ")[0]
     if key:
         # An ordinary word, not a name such as MACE or GauntGrid.
-        start = first.lower() if first.istitle() else first
+        start = first.lower() if first.isalpha() and first.istitle() else first
         message = f"{key}: {start}{message[len(first) :]}"
     return message if message.endswith((".", "?")) else f"{message}."
 
@@ -212,7 +212,7 @@ def _what_is_known(place: Place, detail: ErrorDetails, known: Sequence[str]) -> 
         options = ", ".join(name for name in siblings if name != "name") or "no options"
         return f": {chosen} takes {options}; {leaf} is an option of {listing(others)}."
     suggestion = nearest_key(place.key, known)
-    if suggestion and (not chosen or suggestion.rpartition(".")[0] == section):
+    if suggestion and (not chosen or section == suggestion.rpartition(".")[0]):
         return f".{did_you_mean(suggestion)}"
     where = f"in {section}" if section else "at the top"
     return f". Known {where}: {', '.join(siblings)}." if siblings else "."

@@ -203,8 +203,8 @@ def _operator(settings: Settings) -> Operator:
     operator = OPERATORS.get(getattr(settings, "name", ""))
     if operator is None or not isinstance(settings, operator.settings):
         raise MlipError(
-            f"An operator is built from its settings, as OPERATORS[NAME].settings() gives them; "
-            f"found {settings!r}; the names are {', '.join(OPERATORS)}."
+            "An operator is built from its settings, as OPERATORS[NAME].settings() gives them; "
+            f"found {settings!r:.60}; the names are {', '.join(OPERATORS)}."
         )
     return operator
 
