@@ -62,7 +62,7 @@ def test_one_sentence_names_key_value_and_remedy(override, parts):
 def test_only_keys_of_the_chosen_model_are_suggested():
     """`hidden_lmax` is one of MACE's; the two models describe `channels` in other words."""
     text = message("train", [*QUICKSTART, "model=nequip", "model.hidden_lmax=1"])
-    assert text.startswith("Unknown key model.hidden_lmax=1: nequip takes cutoff, ")
+    assert text.startswith("Unknown key model.hidden_lmax=1: nequip takes elements, cutoff, ")
     assert text.endswith("; hidden_lmax is an option of mace.")
     assert "scale_shift" in text
     assert "correlation" not in text

@@ -183,7 +183,7 @@ def test_unknown_name(role):
 def test_unknown_family():
     with pytest.raises(MlipError) as error:
         family_members("gaunt_grit", "product")
-    sentence(error, "No product of family gaunt_grit is known", "clebsch_gordan, ")
+    sentence(error, "No product of family gaunt_grit is known", "expected clebsch_gordan or gaunt.")
 
 
 @pytest.mark.parametrize(
