@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 COLUMNS = 2
 WIDE_TASKS: tuple[Task, ...] = ("all_to_all", "all_to_lmax")  # which expressivity tells apart
 
-TITLE_WIDTH = 50  # characters of a line above a panel
+TITLE_WIDTH = 58  # characters of a line above a panel
 
 Styles = Mapping[str, Style]
 
