@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from mlip.benchmark.grid import CONVOLUTIONS, Task
 from mlip.benchmark.records import Row
+from mlip.benchmark.styles import Style, operator_styles
 from mlip.benchmark.summary import MODES, TITLES, Section, main_sections, sections
 from mlip.reporting.style import (
     INK,
@@ -15,7 +17,6 @@ from mlip.reporting.style import (
     hide_unused,
     new_figure,
     save_figure,
-    series_styles,
 )
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 COLUMNS = 2
 WIDE_TASKS: tuple[Task, ...] = ("all_to_all", "all_to_lmax")  # which expressivity tells apart
 
-Style = dict[str, tuple[str, str, str]]
-"""Colour, marker and line of each operator."""
+TITLE_WIDTH = 58  # characters of a line above a panel
+
+Styles = Mapping[str, Style]
 
 
 def write_figures(folder: Path, rows: Sequence[Row]) -> list[Path]:
@@ -38,8 +40,7 @@ def write_figures(folder: Path, rows: Sequence[Row]) -> list[Path]:
         rows: the results.
     """
     measured = [row for row in rows if row.median_ms is not None]
-    names = list(dict.fromkeys(row.operator for row in measured))
-    style = dict(zip(names, series_styles(len(names)), strict=True))
+    style = operator_styles(row.operator for row in measured)
     products = [row for row in measured if row.task not in CONVOLUTIONS]
     written = []
     for channels in sorted({row.channels for row in products}):
@@ -48,8 +49,8 @@ def write_figures(folder: Path, rows: Sequence[Row]) -> list[Path]:
         written.append(plot_times(folder / f"time{end}", some, style, _time, "time (ms)"))
         some = [row for row in some if row.expressivity]
         if some:
-            label = "time per degree of freedom (ms)"
-            written.append(plot_times(folder / f"time_per_dof{end}", some, style, _per_dof, label))
+            path, label = folder / f"time_per_expressivity{end}", "time / expressivity (ms)"
+            written.append(plot_times(path, some, style, _per_expressivity, label))
         some = [row for row in some if row.task in WIDE_TASKS]
         if some:
             written.append(plot_fronts(folder / f"front{end}", some, style))
@@ -63,7 +64,7 @@ def write_figures(folder: Path, rows: Sequence[Row]) -> list[Path]:
 def plot_times(
     path: Path,
     rows: Sequence[Row],
-    style: Style,
+    style: Styles,
     quantity: Callable[[Row, float], float],
     axis_label: str,
 ) -> Path:
@@ -95,7 +96,7 @@ def plot_times(
     return save_figure(figure, path)
 
 
-def plot_fronts(path: Path, rows: Sequence[Row], style: Style) -> Path:
+def plot_fronts(path: Path, rows: Sequence[Row], style: Styles) -> Path:
     """Time against expressivity: who is neither slower nor less expressive than another.
 
     Args:
@@ -107,9 +108,9 @@ def plot_fronts(path: Path, rows: Sequence[Row], style: Style) -> Path:
     figure, axes = new_figure(*_grid(len(panels)))
     for ax, (title, group) in zip(axes, panels, strict=False):
         _draw_front(ax, group, style)
-        ax.set_title(title, fontsize=9, color=INK)
+        _set_title(ax, title)
     hide_unused(axes, len(panels))
-    _legend(figure, rows, style, lines=False)
+    _legend(figure, [row for _, group in panels for row in group], style, lines=False)
     return save_figure(figure, path)
 
 
@@ -133,7 +134,7 @@ def _time(row: Row, milliseconds: float) -> float:
     return milliseconds
 
 
-def _per_dof(row: Row, milliseconds: float) -> float:
+def _per_expressivity(row: Row, milliseconds: float) -> float:
     assert row.expressivity
     return milliseconds / row.expressivity
 
@@ -157,7 +158,7 @@ def _front_panels(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
 
 
 def _draw_lines(
-    ax: Axes, rows: Sequence[Row], style: Style, quantity: Callable[[Row, float], float]
+    ax: Axes, rows: Sequence[Row], style: Styles, quantity: Callable[[Row, float], float]
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -190,7 +191,7 @@ def _draw_lines(
 
 
 def _draw_ranking(
-    ax: Axes, rows: Sequence[Row], style: Style, quantity: Callable[[Row, float], float]
+    ax: Axes, rows: Sequence[Row], style: Styles, quantity: Callable[[Row, float], float]
 ) -> None:
     """The fastest on top, with its time beside the point."""
     ordered = sorted(rows, key=lambda row: quantity(row, row.median_ms or 0.0), reverse=True)
@@ -216,7 +217,7 @@ def _draw_ranking(
     ax.grid(False, axis="y")
 
 
-def _draw_front(ax: Axes, rows: Sequence[Row], style: Style) -> None:
+def _draw_front(ax: Axes, rows: Sequence[Row], style: Styles) -> None:
     """Points, and steps through those of the front, which bear their names."""
     for row in rows:
         colour, marker, _ = style[row.operator]
@@ -255,7 +256,12 @@ def _title(ax: Axes, section: Section, rows: Sequence[Row]) -> None:
     degrees = {row.degree for row in rows}
     if len(degrees) == 1 and section.task != "mace_convolution":
         what += f", L = {degrees.pop()}"
-    ax.set_title(f"{what}\n{how}", fontsize=8, color=INK)
+    _set_title(ax, what, how)
+
+
+def _set_title(ax: Axes, *lines: str) -> None:
+    """Lines above a panel, broken where they would be wider than it."""
+    ax.set_title("\n".join(fill(line, TITLE_WIDTH) for line in lines), fontsize=8, color=INK)
 
 
 def _grid(panels: int) -> tuple[float, int, int]:
@@ -264,7 +270,7 @@ def _grid(panels: int) -> tuple[float, int, int]:
     return 3.4 * rows + 1.0, rows, COLUMNS
 
 
-def _legend(figure: Figure, rows: Sequence[Row], style: Style, lines: bool = True) -> None:
+def _legend(figure: Figure, rows: Sequence[Row], style: Styles, lines: bool = True) -> None:
     """The operators of these rows, below all panels."""
     from matplotlib.lines import Line2D
 

@@ -13,6 +13,7 @@ from mlip.benchmark.grid import Cell
 from mlip.errors import MlipError
 
 TABLE, MACHINE = "results.csv", "machine.json"
+SAME_PROGRAM = "the same program as "
 IDENTITY = ("device", "processor", "cores", "threads", "caches", "versions")
 
 
@@ -77,6 +78,12 @@ class Row(NamedTuple):
     def cell(self) -> tuple:
         """The comparison that the row is a part of, as the fields of `Cell`."""
         return self[1 : 1 + len(Cell._fields)]
+
+    @property
+    def twin(self) -> str:
+        """The operator whose program this one shares, and that is timed for both; or nothing."""
+        name = self.skipped.removeprefix(SAME_PROGRAM)
+        return name if name != self.skipped else ""
 
 
 class Records:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import floor, log10
 from typing import Any, NamedTuple
 
 from mlip.benchmark.grid import BASELINE, CONVOLUTIONS, Task
 from mlip.benchmark.records import Row
+from mlip.tensor_products.protocol import NEIGHBORS
 
 TITLES: dict[Task, str] = {
     "one_to_one": "one degree to one degree",
@@ -16,10 +18,14 @@ TITLES: dict[Task, str] = {
     "convolution": "convolution, all degrees up to L",
     "mace_convolution": "convolution of MACE, degrees 1 and 3 to 3",
 }
-COSTS = """Operations are for one atom (or edge) and channel: floating-point ones as the compiler
-counts them, the body of a loop once, and multiplications counted from the algorithm, in a
-convolution without what is done once for each atom. Traffic is what a call reads and writes, by the
-compiler's count; memory holds arguments, results and temporary arrays.
+COSTS = f"""Operations are for one atom (or edge) and channel: floating-point ones as the compiler
+counts them, the body of a loop once, and multiplications counted from the algorithm. In a
+convolution the latter leave out what all channels of an edge share, and what is done once for an
+atom is divided by {NEIGHBORS}, as among so many neighbours. Traffic is what a call reads and
+writes, by the compiler's count; memory holds arguments, results and temporary arrays.
+"""
+EXPRESSIVITY = """*Expressivity*: the number of independent bilinear maps that an operator reaches
+when free linear maps per degree stand before and after it.
 """
 MODES = {"forward": "value", "gradient": "value and derivatives"}
 
@@ -62,16 +68,20 @@ class SummaryTable(NamedTuple):
         title: what it holds.
         header: of each column.
         rows: one for each operator.
+        notes: on what the table lacks, one sentence for each operator.
     """
 
     title: str
     header: list[str]
     rows: list[list[str]]
+    notes: Sequence[str] = ()
 
     def markdown(self) -> str:
         """As a section of a page."""
         lines = [self.header, ["---"] * len(self.header), *self.rows]
-        return "\n".join([f"### {self.title}", "", *(f"| {' | '.join(x)} |" for x in lines), ""])
+        table = [f"| {' | '.join(line)} |" for line in lines]
+        notes = ["", *(f"* {note}" for note in self.notes)] if self.notes else []
+        return "\n".join([f"### {self.title}", "", *table, *notes, ""])
 
 
 def sections(rows: Sequence[Row]) -> dict[Section, list[Row]]:
@@ -98,19 +108,36 @@ def main_sections(rows: Sequence[Row]) -> list[Section]:
 
 
 def summary_table(section: Section, rows: Sequence[Row]) -> SummaryTable:
-    """Times in ms, with the ratio to the dense Clebsch–Gordan product in brackets."""
+    """Times in ms, with the ratio to the dense Clebsch–Gordan product in brackets.
+
+    An operator that is the program of another one refers to it; why others lack is in the notes.
+    """
     degrees = sorted({row.degree for row in rows})
-    names = dict.fromkeys(row.operator for row in rows if not row.skipped)
+    names = dict.fromkeys(row.operator for row in rows if not row.skipped or row.twin)
     found = {(row.operator, row.degree): row for row in rows}
     header = ["ms (ratio)", *(f"L = {degree}" for degree in degrees)]
     body = [[f"`{name}`", *(_time(found.get((name, d))) for d in degrees)] for name in names]
     if section.task == "mace_convolution":
         header = ["operator", "ms (ratio)", "weights", "numbers per atom and channel"]
         body = [
-            [*cells, str(found[name, degrees[0]].weights), str(found[name, degrees[0]].output_size)]
-            for name, cells in zip(names, body, strict=True)
+            [*cells, *(_count(n) for n in (one.weights, one.output_size))]
+            for cells, one in zip(body, (found[name, degrees[0]] for name in names), strict=True)
         ]
-    return SummaryTable(section.title, header, body)
+    return SummaryTable(section.title, header, body, list(_reasons(rows)))
+
+
+def _reasons(rows: Sequence[Row]) -> Iterator[str]:
+    """Why operators were not timed, at which degrees."""
+    reasons: dict[str, dict[str, list[int]]] = {}
+    for row in rows:
+        if row.skipped and not row.twin:
+            reasons.setdefault(row.operator, {}).setdefault(row.skipped, []).append(row.degree)
+    for name, found in reasons.items():
+        parts = [
+            f"at L = {', '.join(map(str, degrees))}: {reason.rstrip('.')}"
+            for reason, degrees in found.items()
+        ]
+        yield f"`{name}` was not timed {'; '.join(parts)}."
 
 
 def expressivity_table(rows: Sequence[Row]) -> Iterator[SummaryTable]:
@@ -159,6 +186,10 @@ def cost_table(section: Section, rows: Sequence[Row]) -> SummaryTable:
     return SummaryTable(f"{section.title}: cost of the program at L = {degree}", header, body)
 
 
+def _count(number: int | None) -> str:
+    return "–" if number is None else str(number)
+
+
 def _per_entry(number: float | None, row: Row) -> str:
     return "–" if number is None else f"{number / row.batch / row.channels:,.0f}"
 
@@ -178,7 +209,8 @@ def write_summary(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
         "",
     ]
     parts += [summary_table(section, group).markdown() for section, group in sections(rows).items()]
-    parts += [table.markdown() for table in expressivity_table(rows)]
+    expressivities = [table.markdown() for table in expressivity_table(rows)]
+    parts += [EXPRESSIVITY, *expressivities] if expressivities else []
     groups = sections(rows)
     parts += [
         cost_table(section, groups[section]).markdown()
@@ -190,8 +222,16 @@ def write_summary(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
 
 
 def _time(row: Row | None) -> str:
+    if row is not None and row.twin:
+        return f"= `{row.twin}`"
     if row is None or row.median_ms is None:
         return "–"
     digits = 0 if row.median_ms >= 100 else 1 if row.median_ms >= 10 else 2
     time = f"{row.median_ms:.{digits}f}" if row.median_ms >= 0.1 else f"{row.median_ms:.3f}"
-    return time if row.ratio is None else f"{time} ({row.ratio:.2g})"
+    return time if row.ratio is None else f"{time} ({two_digits(row.ratio)})"
+
+
+def two_digits(value: float) -> str:
+    """A positive number with two significant digits, never in powers of ten: 0.050, 1.0, 12."""
+    rounded = float(f"{value:.1e}")
+    return f"{rounded:.{max(1 - floor(log10(rounded)), 0)}f}"

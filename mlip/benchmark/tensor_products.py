@@ -15,7 +15,7 @@ from mlip.benchmark.compiling import Compiled, compile_program, without_stored_p
 from mlip.benchmark.grid import BASELINE, BenchmarkGrid, Cell
 from mlip.benchmark.molecules import num_edges
 from mlip.benchmark.programs import Program, build_program
-from mlip.benchmark.records import Records, Row
+from mlip.benchmark.records import SAME_PROGRAM, Records, Row
 from mlip.benchmark.timing import Call, quartiles, time_in_turn
 from mlip.errors import MlipError
 from mlip.settings import Settings
@@ -144,7 +144,7 @@ def _check_new(one: Ready, others: Mapping[str, Ready]) -> None:
     """Raise for a program that is there already: a variant, say, whose option has no effect."""
     for name, other in others.items():
         if one.compiled.digest == other.compiled.digest:
-            raise MlipError(f"the same program as {name}")
+            raise MlipError(f"{SAME_PROGRAM}{name}")
 
 
 def _row(

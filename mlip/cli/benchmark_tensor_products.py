@@ -39,5 +39,8 @@ def run(settings: BenchmarkTensorProductsConfig) -> None:
     write_text(run_dir / "summary.md", write_summary(records.rows, machine))
     groups = sections(records.rows)
     for section in main_sections(records.rows):
-        console().print(text_table(*summary_table(section, groups[section])))
+        table = summary_table(section, groups[section])
+        console().print(text_table(table.title, table.header, table.rows))
+        for note in table.notes:
+            console().print(note, markup=False)
     console().print(f"written to {run_dir}: results.csv, summary.md, {len(figures)} figures")

@@ -215,9 +215,20 @@ def _defaults(path: Path) -> Iterator[tuple[str, str | None]]:
 
 
 def options(group: str) -> dict[str, str]:
-    """The options of a group and what each is: the first comment line of its file."""
-    folder = config_dir() / group.partition("@")[0]
-    return {path.stem: description(path) for path in sorted(folder.glob("*.yaml"))}
+    """The options of a group and what each is: the first comment line of its file.
+
+    An option for one of the places where a group is put says so by a line `# only as: product`,
+    and is left out in the others.
+    """
+    folder, _, place = group.partition("@")
+    paths = sorted((config_dir() / folder).glob("*.yaml"))
+    return {path.stem: description(path) for path in paths if _fits(path, place)}
+
+
+def _fits(path: Path, place: str) -> bool:
+    """Whether an option can stand at a place such as `model.product`; true without a place."""
+    line = re.search(r"^# only as: (\w+)$", path.read_text(), re.MULTILINE)
+    return not place or line is None or line[1] == place.rpartition(".")[2]
 
 
 def decided_by(group: str, option: str) -> list[str]:

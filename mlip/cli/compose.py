@@ -113,9 +113,9 @@ def _choices_beat_the_experiment(
 
 def check_option(choice: Choice) -> None:
     """Raise for an option that its group does not have."""
+    if choice.option in options(choice.group.partition("@")[0]):
+        return  # one that does not fit the place is refused by the settings, with the reason
     known = options(choice.group)
-    if choice.option in known:
-        return
     raise MlipError(
         f"{choice.group}={choice.option}: there is no such option; expected {choice.group}="
         f"{listing(known)}.{did_you_mean(completions(choice.option, known))}"

@@ -81,11 +81,6 @@ def read_overrides(items: Sequence[str], groups: Mapping[str, str | None]) -> li
     result: list[Override] = []
     for item in items:
         parsed = parse_override(item)
-        if parsed.is_sweep_override():
-            raise MlipError(
-                f"'{item}' gives several values: add --multirun to make one run for each, "
-                f"or write a list as {parsed.key_or_group}=[...]."
-            )
         key = parsed.key_or_group.replace("/", ".")
         if parsed.package is not None:
             key = f"{key}@{parsed.package}"
@@ -95,6 +90,11 @@ def read_overrides(items: Sequence[str], groups: Mapping[str, str | None]) -> li
                     f"'{item}': {key} is not a config group; expected {listing(placed)}."
                     f"{did_you_mean(nearest(key, placed))}"
                 )
+        if parsed.is_sweep_override():
+            a_list = "" if key in groups else f", or write a list as {key}=[...]"
+            raise MlipError(
+                f"'{item}' gives several values: add --multirun to make one run for each{a_list}."
+            )
         if parsed.is_delete():
             result.append(Deletion(key))
         elif key in groups and _is_option(key, parsed.value()):

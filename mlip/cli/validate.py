@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mlip.cli.catalog import VERBS
-from mlip.cli.suggest import did_you_mean, nearest, nearest_key
+from mlip.cli.suggest import did_you_mean, listing, nearest, nearest_key
 from mlip.errors import MlipError
 from mlip.settings import Settings
 
@@ -154,11 +154,16 @@ def _sentence(place: Place, details: list[ErrorDetails], known: Sequence[str]) -
     value = first["input"]
     if first["type"] == "extra_forbidden":
         shown = "" if isinstance(value, dict) else f"={_show(value)}"
-        return f"Unknown key {key}{shown}.{_nearest_or_siblings(key, known)}"
+        return f"Unknown key {key}{shown}{_what_is_known(place, first, known)}"
+    if first["type"] == "union_tag_not_found":
+        return (
+            f"{key}={_show(value)} does not say what it is of; expected a name beside it, one of "
+            f"{', '.join(_by_name(place.field))}."
+        )
     if first["type"] == "union_tag_invalid":
         key, value = f"{key}.name", first["ctx"]["tag"]
     if first["type"] == "value_error":
-        return f"{key}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+        return _as_sentence(key, first["msg"].removeprefix("Value error, "))
     meaning = place.field.description if place.field else None
     hint = f" ({meaning})" if meaning else ""
     if first["type"] == "missing" or value is None:
@@ -180,14 +185,37 @@ def _takes_none(annotation: Any) -> bool:
     return annotation is type(None) or any(map(_takes_none, get_args(annotation)))
 
 
-def _nearest_or_siblings(key: str, known: Sequence[str]) -> str:
-    suggestion = nearest_key(key, known)
-    if suggestion:
-        return did_you_mean(suggestion)
-    section = key.rpartition(".")[0]
+def _as_sentence(key: str, message: str) -> str:
+    """A message behind its key, begun in lower case there, ended with a full stop."""
+    first = message.partition(" ")[0]
+    if key:
+        # An ordinary word, not a name such as MACE or GauntGrid.
+        start = first.lower() if first.isalpha() and first.istitle() else first
+        message = f"{key}: {start}{message[len(first) :]}"
+    return message if message.endswith((".", "?")) else f"{message}."
+
+
+def _by_name(field: FieldInfo | None) -> dict[str, type[BaseModel]]:
+    """The alternative settings of a field that a name tells apart, by this name."""
+    classes = nested_settings(field.annotation) if field else []
+    return {str(c.model_fields["name"].default): c for c in classes if "name" in c.model_fields}
+
+
+def _what_is_known(place: Place, detail: ErrorDetails, known: Sequence[str]) -> str:
+    """What could have been meant by an unknown key."""
+    section, _, leaf = place.key.rpartition(".")
     siblings = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == section]
+    alternatives = _by_name(place.field)
+    chosen = next((str(part) for part in detail["loc"] if part in alternatives), None)
+    others = [name for name, one in alternatives.items() if leaf in one.model_fields]
+    if chosen and others:
+        options = ", ".join(name for name in siblings if name != "name") or "no options"
+        return f": {chosen} takes {options}; {leaf} is an option of {listing(others)}."
+    suggestion = nearest_key(place.key, known)
+    if suggestion and (not chosen or section == suggestion.rpartition(".")[0]):
+        return f".{did_you_mean(suggestion)}"
     where = f"in {section}" if section else "at the top"
-    return f" Known {where}: {', '.join(siblings)}." if siblings else ""
+    return f". Known {where}: {', '.join(siblings)}." if siblings else "."
 
 
 def _expected(detail: ErrorDetails) -> str:
@@ -211,4 +239,6 @@ def _choices(detail: ErrorDetails) -> list[str]:
 
 def _show(value: Any) -> str:
     text = str(value)
+    if isinstance(value, Mapping):
+        text = f"{{{', '.join(f'{key}: {entry}' for key, entry in value.items())}}}"
     return text if len(text) <= 60 else text[:57] + "..."

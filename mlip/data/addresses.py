@@ -53,7 +53,7 @@ def read_addresses(path: Path | None = None) -> dict[str, RemoteDataset]:
     path = path or PACKAGED
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return {name: RemoteDataset(**dataset) for name, dataset in content.items()}
+        return {name: RemoteDataset.model_validate(dataset) for name, dataset in content.items()}
     except (OSError, yaml.YAMLError, ValidationError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise MlipError(f"{path} is no list of addresses: {reason}") from None

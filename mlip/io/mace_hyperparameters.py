@@ -97,27 +97,28 @@ def config_from_torch(hyperparameters: Mapping[str, Any]) -> MACEConfig:
     _check_names(h)
     _check_values(h)
     channels, hidden_lmax = _parse_hidden_irreps(h["hidden_irreps"])
+    values = {
+        "elements": tuple(h["atomic_numbers"]),
+        "cutoff": h["r_max"],
+        "channels": channels,
+        "hidden_lmax": hidden_lmax,
+        "lmax": h["max_ell"],
+        "num_layers": h["num_interactions"],
+        "correlation": h["correlation"],
+        "num_bessel": h["num_bessel"],
+        "envelope_power": h["num_polynomial_cutoff"],
+        "radial_mlp": tuple(h["radial_MLP"]),
+        "distance_transform": "agnesi" if h.get("distance_transform") == "Agnesi" else "none",
+        "interaction": _interaction(h["interaction"]),
+        "first_interaction": _interaction(h["interaction_first"]),
+        "readout_mlp": _parse_readout_irreps(h["MLP_irreps"]),
+        "zbl": bool(h.get("pair_repulsion", False)),
+        "avg_num_neighbors": h["avg_num_neighbors"],
+        "scale": _number(h, "atomic_inter_scale", 1.0),
+        "shift": _number(h, "atomic_inter_shift", 0.0),
+    }
     try:
-        return MACEConfig(
-            elements=tuple(h["atomic_numbers"]),
-            cutoff=h["r_max"],
-            channels=channels,
-            hidden_lmax=hidden_lmax,
-            lmax=h["max_ell"],
-            num_layers=h["num_interactions"],
-            correlation=h["correlation"],
-            num_bessel=h["num_bessel"],
-            envelope_power=h["num_polynomial_cutoff"],
-            radial_mlp=tuple(h["radial_MLP"]),
-            distance_transform="agnesi" if h.get("distance_transform") == "Agnesi" else "none",
-            interaction=_interaction(h["interaction"]),
-            first_interaction=_interaction(h["interaction_first"]),
-            readout_mlp=_parse_readout_irreps(h["MLP_irreps"]),
-            zbl=bool(h.get("pair_repulsion", False)),
-            avg_num_neighbors=h["avg_num_neighbors"],
-            scale=_number(h, "atomic_inter_scale", 1.0),
-            shift=_number(h, "atomic_inter_shift", 0.0),
-        )
+        return MACEConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from mlip.models.common import ModelConfig
 from mlip.tensor_products.auto import Choice, GraphSize, choose_convolution, choose_power
-from mlip.tensor_products.build import families, family_of
+from mlip.tensor_products.build import family_of, shared_families
 from mlip.tensor_products.registry import AutoSettings
 
 C = TypeVar("C", bound=ModelConfig)
@@ -45,5 +45,5 @@ def _choose(config: ModelConfig, field: str, size: GraphSize, dtype: str) -> Cho
 def _sentence(field: str, choice: Choice) -> str:
     if choice.milliseconds:
         return f"{field}: {choice}"
-    several = [family for family, members in families(field).items() if len(members) > 1]
-    return f"{field}: {choice}; model.{field}.family can be {' or '.join(several)}, with several"
+    several = " or ".join(shared_families(field))
+    return f"{field}: {choice}; model.{field}.family can be {several}, with several"

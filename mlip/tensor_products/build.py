@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from functools import partial
 from typing import TypeVar
 
@@ -89,14 +90,22 @@ def family_members(family: str, role: str) -> list[Operator]:
     """The operators of a family that can play a role (`convolution`, `product`).
 
     Raises:
-        MlipError: where there is none, naming the families.
+        MlipError: where there is none, naming the families of several operators.
     """
-    members = families(role).get(family, [])
-    if not members:
+    known = families(role)
+    if family not in known:
+        near = get_close_matches(family, known, n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
         raise MlipError(
-            f"No {role} of family {family} is known; expected one of {', '.join(families(role))}."
+            f"No {role} of family {family} is known; expected {' or '.join(shared_families(role))}."
+            f"{meant}"
         )
-    return members
+    return known[family]
+
+
+def shared_families(role: str) -> list[str]:
+    """The families that several operators belong to in a role."""
+    return [name for name, members in families(role).items() if len(members) > 1]
 
 
 def families(role: str) -> dict[str, list[Operator]]:
@@ -191,7 +200,13 @@ def _operator(settings: Settings) -> Operator:
             "The operator 'auto' has not been replaced by a real one: call "
             "mlip.models.choose_operators first, or name an operator."
         )
-    return OPERATORS[settings.name]  # type: ignore[attr-defined]
+    operator = OPERATORS.get(getattr(settings, "name", ""))
+    if operator is None or not isinstance(settings, operator.settings):
+        raise MlipError(
+            "An operator is built from its settings, as OPERATORS[NAME].settings() gives them; "
+            f"found {settings!r:.60}; the names are {', '.join(OPERATORS)}."
+        )
+    return operator
 
 
 def _needed(builder: Callable[..., B] | None, settings: Settings, role: str) -> Callable[..., B]:

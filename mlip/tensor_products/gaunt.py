@@ -6,10 +6,8 @@ from functools import cache
 from typing import Literal
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from mlip.nn.irreps import dim
 from mlip.settings import Settings
 from mlip.tensor_products.gaunt_coefficients import gaunt_normalization
 from mlip.tensor_products.layout import split_reached
@@ -72,19 +70,17 @@ class GauntGrid(NodeProduct):
 
     def __init__(self, lmax1: int, lmax2: int, output_lmax: int) -> None:
         super().__init__(lmax1, lmax2, output_lmax)
-        reached = min(output_lmax, lmax1 + lmax2)
-        self.transform = GridTransform(lmax1 + lmax2, reached)
+        self.transform = GridTransform(lmax1 + lmax2, output_lmax)
 
     def copies(self, paths: Paths = "even") -> tuple[int, ...]:
-        """One for each degree that is reached."""
+        """One for each degree."""
         check_paths(self, paths)
-        reached = self.transform.output_lmax
-        return tuple(int(l <= reached) for l in range(self.output_lmax + 1))
+        return (1,) * (self.output_lmax + 1)
 
     def multiplies(self, paths: Paths = "even") -> int:
         """To the points, once at each of them, and back."""
         check_paths(self, paths)
-        lmaxes = (self.lmax1, self.lmax2, self.transform.output_lmax)
+        lmaxes = (self.lmax1, self.lmax2, self.output_lmax)
         return sum(map(self.transform.multiplies, lmaxes)) + self.transform.num_points
 
     def __call__(
@@ -95,7 +91,7 @@ class GauntGrid(NodeProduct):
     ) -> list[Float[Array, "*batch m copies_channels"]]:
         """Multiply channel by channel; see `NodeProduct`."""
         first, second = (self.transform.values(components_first(part)) for part in (x, y))
-        factors = gaunt_normalization(self.lmax1, self.lmax2, self.transform.output_lmax)
+        factors = gaunt_normalization(self.lmax1, self.lmax2, self.output_lmax)
         z = jnp.swapaxes(self.transform.components(first * second, factors.tolist()), 0, 1)
         return split_reached(z.reshape(*x.shape[:-2], *z.shape[1:]), self.copies(paths))
 
@@ -107,14 +103,12 @@ def gaunt_matrices(lmax1: int, lmax2: int, output_lmax: int) -> PointwiseMatrice
     Args:
         lmax1: highest degree of the first factor.
         lmax2: highest degree of the second factor.
-        output_lmax: highest degree of the result; degrees above lmax1 + lmax2 are not reached.
+        output_lmax: highest degree of the result, lmax1 + lmax2 at most.
 
     Raises:
         MlipError: for degrees whose sum is above 131, the last quadrature rule.
     """
-    reached = min(output_lmax, lmax1 + lmax2)
-    rule = sphere_rule(lmax1 + lmax2, reached)
+    rule = sphere_rule(lmax1 + lmax2, output_lmax)
     first, second = (harmonics_at(rule.points, lmax) for lmax in (lmax1, lmax2))
-    scaled = rule.analysis * repeat_degrees(gaunt_normalization(lmax1, lmax2, reached))
-    missing = dim(output_lmax) - dim(reached)
-    return PointwiseMatrices(first, second, np.pad(scaled, ((0, 0), (0, missing))))
+    factors = repeat_degrees(gaunt_normalization(lmax1, lmax2, output_lmax))
+    return PointwiseMatrices(first, second, rule.analysis * factors)

@@ -52,14 +52,13 @@ def gaunt_normalization(lmax1: int, lmax2: int, output_lmax: int) -> Float[np.nd
     Args:
         lmax1: highest degree of the first factor.
         lmax2: highest degree of the second factor.
-        output_lmax: highest degree of the result.
+        output_lmax: highest degree of the result, lmax1 + lmax2 at most.
 
     Returns:
-        float64, shape (output_lmax + 1,), read-only; zero for degrees above lmax1 + lmax2, which
-        are never reached.
+        float64, shape (output_lmax + 1,), read-only.
     """
     result = np.zeros(output_lmax + 1)
-    for l3 in range(min(output_lmax, lmax1 + lmax2) + 1):
+    for l3 in range(output_lmax + 1):
         variance = sum(
             (2 * l1 + 1) * (2 * l2 + 1) / (4 * pi) * squared_3j_at_zero(l1, l2, l3)
             for l1 in range(lmax1 + 1)

@@ -74,8 +74,7 @@ def gaunt_convolution(product: GauntQuadrature | GauntGrid) -> Convolution:
     )
     at_points = PointwiseConvolution(product, points)
     degrees = (product.lmax1, product.lmax2, product.output_lmax)
-    reached = dim(min(product.output_lmax, product.lmax1 + product.lmax2))
-    by_moments = moment_multiplies(product.lmax1, product.lmax2, reached)
+    by_moments = moment_multiplies(product.lmax1, product.lmax2, dim(product.output_lmax))
     if by_moments <= MOST_MORE * at_points.multiplies:
         return MomentConvolution(product, gaunt_tensor(*degrees))
     return at_points

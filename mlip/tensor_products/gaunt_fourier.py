@@ -56,19 +56,18 @@ class GauntFourier(NodeProduct):
     def __init__(self, lmax1: int, lmax2: int, output_lmax: int, method: Method = "fft") -> None:
         super().__init__(lmax1, lmax2, output_lmax)
         self.method = method
-        self._reached_lmax = min(output_lmax, lmax1 + lmax2)
 
     def copies(self, paths: Paths = "even") -> tuple[int, ...]:
-        """One for each degree up to lmax1 + lmax2."""
+        """One for each degree."""
         check_paths(self, paths)
-        return tuple(int(l <= self._reached_lmax) for l in range(self.output_lmax + 1))
+        return (1,) * (self.output_lmax + 1)
 
     def multiplies(self, paths: Paths = "even") -> int:
         """Conversions, and either n log₂ n for each of three real transforms or the convolution."""
         check_paths(self, paths)
-        lmaxes = (self.lmax1, self.lmax2, self._reached_lmax)
+        lmaxes = (self.lmax1, self.lmax2, self.output_lmax)
         orders1, orders2, orders3 = (2 * lmax + 1 for lmax in lmaxes)
-        back = dim(self._reached_lmax) * (self.lmax1 + self.lmax2 + 1)
+        back = dim(self.output_lmax) * (self.lmax1 + self.lmax2 + 1)
         if self.method == "direct":
             shifted = (self.lmax1 + self.lmax2 + 1) * orders2
             to_series = dim(self.lmax1) * shifted + dim(self.lmax2) * orders2
@@ -88,7 +87,7 @@ class GauntFourier(NodeProduct):
     ) -> list[Float[Array, "*batch m copies_channels"]]:
         """Multiply channel by channel; see `NodeProduct`."""
         multiply = _multiply_on_torus if self.method == "fft" else _convolve
-        z = multiply(x, y, (self.lmax1, self.lmax2, self._reached_lmax))
+        z = multiply(x, y, (self.lmax1, self.lmax2, self.output_lmax))
         return split_reached(jnp.moveaxis(z, 0, -2), self.copies(paths))
 
 

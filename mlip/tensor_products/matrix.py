@@ -49,8 +49,7 @@ class MatrixProduct(NodeProduct):
 
     def __init__(self, lmax1: int, lmax2: int, output_lmax: int) -> None:
         super().__init__(lmax1, lmax2, output_lmax)
-        reached = min(output_lmax, lmax1 + lmax2)
-        self._order = (max(lmax1, lmax2, reached) + 1) // 2
+        self._order = (max(lmax1, lmax2, output_lmax) + 1) // 2
 
     def copies(self, paths: Paths = "even") -> tuple[int, ...]:
         """One for each degree with a coupling that does not vanish."""
@@ -145,7 +144,7 @@ def _normalization(
     backward = np.einsum("jab,ibc->ijac", second, first)
     products = forward + backward if paths == "even" else forward - backward
     factors = np.zeros(output_lmax + 1)
-    for l in range(min(output_lmax, lmax1 + lmax2) + 1):
+    for l in range(output_lmax + 1):
         couplings = np.tensordot(products, basis[degree_slice(l)], ((2, 3), (1, 2)))
         variance = np.sum(couplings**2) / (2 * l + 1)
         factors[l] = 1 / sqrt(variance) if variance > 1e-20 else 0.0

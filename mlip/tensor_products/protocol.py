@@ -51,6 +51,7 @@ class NodeProduct(ABC):
 
     def __init__(self, lmax1: int, lmax2: int, output_lmax: int) -> None:
         check_degrees(type(self).__name__, lmax1, lmax2, output_lmax)
+        check_reach(type(self).__name__, lmax1, lmax2, output_lmax)
         self.lmax1, self.lmax2, self.output_lmax = lmax1, lmax2, output_lmax
 
     def __init_subclass__(cls) -> None:
@@ -106,9 +107,13 @@ class Convolution(ABC):
     """Whether the map is equivariant to rounding, or only approximately."""
     mirrors: bool = True
     """Whether inversion is respected, or only rotations."""
+    any_output: bool = False
+    """Whether messages can have degrees above input_lmax + harmonics_lmax."""
 
     def __init__(self, input_lmax: int, harmonics_lmax: int, output_lmax: int) -> None:
         check_degrees(type(self).__name__, input_lmax, harmonics_lmax, output_lmax)
+        if not self.any_output:
+            check_reach(type(self).__name__, input_lmax, harmonics_lmax, output_lmax)
         self.input_lmax = input_lmax
         self.harmonics_lmax = harmonics_lmax
         self.output_lmax = output_lmax
@@ -195,6 +200,15 @@ def check_degrees(operator: str, *degrees: int) -> None:
         )
 
 
+def check_reach(operator: str, lmax1: int, lmax2: int, output_lmax: int) -> None:
+    """Raise for a degree that no coupling of the factors has."""
+    if output_lmax > lmax1 + lmax2:
+        raise MlipError(
+            f"{operator}: a result of degree {output_lmax} was asked for, but factors of degrees "
+            f"up to {lmax1} and {lmax2} couple to degree {lmax1 + lmax2} at most."
+        )
+
+
 def check_paths(product: NodeProduct, paths: Paths) -> None:
     """Raise for couplings that a product does not form."""
     if paths not in product.paths:
@@ -216,8 +230,13 @@ def _after(check: Callable[..., None], call: Callable[P, R]) -> Callable[P, R]:
 def _check_factors(product: NodeProduct, x: jax.Array, y: jax.Array, paths: Paths = "even") -> None:
     check_paths(product, paths)
     name = type(product).__name__
-    _check_components(name, "the first factor", x.shape[-2], product.lmax1)
-    _check_components(name, "the second factor", y.shape[-2], product.lmax2)
+    _check_components(name, "the first factor", x, product.lmax1)
+    _check_components(name, "the second factor", y, product.lmax2)
+    if x.shape[:-2] != y.shape[:-2]:
+        raise MlipError(
+            f"{name}: the first factor is a batch of shape {x.shape[:-2]}, the second one of shape "
+            f"{y.shape[:-2]}; expected the same."
+        )
     if y.shape[-1] not in (1, x.shape[-1]):
         raise MlipError(
             f"{name}: the second factor has {y.shape[-1]} channels; expected {x.shape[-1]}, as "
@@ -232,19 +251,44 @@ def _check_edges(
     weights: jax.Array,
     graph: Graph | None = None,
 ) -> None:
-    del graph
     name = type(convolution).__name__
-    _check_components(name, "the sender", features.shape[-2], convolution.input_lmax)
-    _check_components(name, "the edge", len(harmonics), convolution.harmonics_lmax)
+    _check_components(name, "the sender", features, convolution.input_lmax)
+    _check_number(name, "the edge", len(harmonics), convolution.harmonics_lmax)
     expected = convolution.num_weights * features.shape[-1]
-    if weights.shape[-1] != expected:
+    if weights.ndim != 3 or weights.shape[-1] != expected:
         raise MlipError(
-            f"{name}: an edge has {weights.shape[-1]} weights; expected {expected}, which is "
-            f"{convolution.num_weights} for each of {features.shape[-1]} channels."
+            f"{name}: an edge has weights of shape {weights.shape[2:]}; expected ({expected},), "
+            f"which is {convolution.num_weights} for each of {features.shape[-1]} channels."
         )
+    edges = weights.shape[:2]
+    found = {f"the harmonic number {m}": y.shape for m, y in enumerate(harmonics)}
+    if graph is None:
+        found["the sender"] = features.shape[:-2]
+    else:
+        found["the graph"] = graph.senders.shape
+        if features.shape[:-2] != (graph.num_nodes,):
+            raise MlipError(
+                f"{name}: the senders are a batch of shape {features.shape[:-2]}; expected "
+                f"({graph.num_nodes},), one entry for each atom of the graph."
+            )
+    for what, shape in found.items():
+        if shape != edges:
+            raise MlipError(
+                f"{name}: the weights are those of edges of shape {edges}, {what} has shape "
+                f"{shape}; expected the same."
+            )
 
 
-def _check_components(operator: str, what: str, found: int, lmax: int) -> None:
+def _check_components(operator: str, what: str, array: jax.Array, lmax: int) -> None:
+    if array.ndim < 2:
+        raise MlipError(
+            f"{operator}: {what} is an array of shape {array.shape}; expected (..., "
+            f"{(lmax + 1) ** 2}, channels) for degrees 0 to {lmax}."
+        )
+    _check_number(operator, what, array.shape[-2], lmax)
+
+
+def _check_number(operator: str, what: str, found: int, lmax: int) -> None:
     if found != (lmax + 1) ** 2:
         raise MlipError(
             f"{operator}: {what} has {found} components; expected {(lmax + 1) ** 2} for degrees "

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
 from flax import nnx
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from mlip.nn.powers import check_power
 from mlip.nn.symmetric_contraction import SymmetricContraction, SymmetricContractionSettings
@@ -50,15 +50,6 @@ class AutoSettings(Settings):
     family: str | None = Field(
         None, description="what the operator must compute; null: as the model's default operator"
     )
-
-    @field_validator("family")
-    @classmethod
-    def _is_known(cls, family: str | None) -> str | None:
-        known = {one.family_as(role) for one in OPERATORS.values() for role in one.roles}
-        if family is not None and family not in known:
-            listed = ", ".join(sorted(known))
-            raise ValueError(f"there is no family {family}; expected one of {listed}")
-        return family
 
 
 class Operator(NamedTuple):

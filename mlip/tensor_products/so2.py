@@ -59,8 +59,8 @@ class SO2Convolution(Convolution):
     of +m to −m, those of odd l1 + l2 + l3, are left out: they would turn with a mirror.
 
     The harmonics give the direction alone, whatever their degree: what limits the angular
-    resolution is `mmax`. Unit variance of features and weights gives unit variance per edge,
-    n² = (2 l3 + 1) / (orders kept · terms in the sum).
+    resolution is `mmax`, and messages can have any degree. Unit variance of features and weights
+    gives unit variance per edge, n² = (2 l3 + 1) / (orders kept · terms in the sum).
 
     Args:
         input_lmax: highest degree of the sender features.
@@ -74,6 +74,8 @@ class SO2Convolution(Convolution):
 
     Source: Passaro and Zitnick, ICML 2023, section 3.
     """
+
+    any_output = True
 
     def __init__(
         self, input_lmax: int, harmonics_lmax: int, output_lmax: int, mmax: int | None = None

@@ -66,7 +66,6 @@ class VectorSignal(NodeProduct):
     def __init__(self, lmax1: int, lmax2: int, output_lmax: int) -> None:
         super().__init__(lmax1, lmax2, output_lmax)
         self.bracket = GauntPoisson(lmax1, lmax2, output_lmax)
-        self.reached_lmax = min(output_lmax, lmax1 + lmax2)
 
     def copies(self, paths: Paths = "even") -> tuple[int, ...]:
         """Even: the scalar products, then up to two; odd: one for each degree that is reached."""
@@ -74,16 +73,15 @@ class VectorSignal(NodeProduct):
         if paths == "odd":
             return self.bracket.copies("odd")
         fields = (self.lmax1 > 0) + (self.lmax2 > 0)
-        vectors = [fields * (l <= self.reached_lmax) for l in range(1, self.output_lmax + 1)]
-        return (min(self.lmax1, self.lmax2) + 1, *vectors)
+        return (min(self.lmax1, self.lmax2) + 1, *[fields] * self.output_lmax)
 
     def multiplies(self, paths: Paths = "even") -> int:
         """Those of both functions, of their sums, and of the scalar products."""
         copies = self.copies(paths)
         if paths == "odd":
             return self.bracket.multiplies("odd")
-        halves = _matrices(self.lmax1, self.lmax2, self.reached_lmax)
-        sums = max(copies[1:], default=0) * dim(self.reached_lmax)
+        halves = _matrices(self.lmax1, self.lmax2, self.output_lmax)
+        sums = max(copies[1:], default=0) * dim(self.output_lmax)
         scalars = 2 * dim(min(self.lmax1, self.lmax2))
         return sum(half.multiplies() for half in halves) + sums + scalars
 
@@ -102,16 +100,16 @@ class VectorSignal(NodeProduct):
         self, x: Float[Array, "*batch d1 channels"], y: Float[Array, "*batch d2 channels"]
     ) -> list[Float[Array, "*batch m copies_channels"]]:
         """Degrees 1.. of r̂X × ∇Y and of ∇X × r̂Y, the gradient of a constant left out."""
-        first, second = _normalization(self.lmax1, self.lmax2, self.reached_lmax).tolist()
+        first, second = _normalization(self.lmax1, self.lmax2, self.output_lmax).tolist()
         sums, differences = (
-            half.multiply(x, y) for half in _matrices(self.lmax1, self.lmax2, self.reached_lmax)
+            half.multiply(x, y) for half in _matrices(self.lmax1, self.lmax2, self.output_lmax)
         )
         result = []
         for l in range(1, self.output_lmax + 1):
-            copies = [jnp.zeros((*x.shape[:-2], 2 * l + 1, 0), x.dtype)]
-            if l <= self.reached_lmax and self.lmax2 > 0:
+            copies = []
+            if self.lmax2 > 0:
                 copies.append(first[l] * (sums[l] + differences[l]))
-            if l <= self.reached_lmax and self.lmax1 > 0:
+            if self.lmax1 > 0:
                 copies.append(second[l] * (sums[l] - differences[l]))
             result.append(jnp.concatenate(copies, axis=-1))
         return result

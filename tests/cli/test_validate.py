@@ -62,9 +62,12 @@ def test_one_sentence_names_key_value_and_remedy(override, parts):
 def test_only_keys_of_the_chosen_model_are_suggested():
     """`hidden_lmax` is one of MACE's; the two models describe `channels` in other words."""
     text = message("train", [*QUICKSTART, "model=nequip", "model.hidden_lmax=1"])
-    assert text.startswith("Unknown key model.hidden_lmax=1. Known in model: ")
+    assert text.startswith("Unknown key model.hidden_lmax=1: nequip takes elements, cutoff, ")
+    assert text.endswith("; hidden_lmax is an option of mace.")
     assert "scale_shift" in text
     assert "correlation" not in text
+    text = message("train", [*QUICKSTART, "model=nequip", "model.zzz=1"])
+    assert text.startswith("Unknown key model.zzz=1. Known in model: name, ")
     text = message("train", [*QUICKSTART, "model=nequip", "model.scaleshift=element"])
     assert text.endswith("Did you mean model.scale_shift?")
     text = message("train", [*QUICKSTART, "model=nequip", "model.channels=[4, 0, 0]"])

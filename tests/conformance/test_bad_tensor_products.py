@@ -1,10 +1,11 @@
 """Operators that cannot be built or called say so in one sentence."""
 
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from pydantic import ValidationError
 
 from mlip.cli.compose import compose
 from mlip.cli.schema import SCHEMAS
@@ -38,18 +39,46 @@ def sentence(error, *parts):
         assert part in text
 
 
+def built_roles(name):
+    """How an operator is built in each role that has three degrees, from its default settings."""
+    builders = {"product": build_product, "convolution": build_convolution}
+    return {
+        role: partial(build, OPERATORS[name].settings())
+        for role, build in builders.items()
+        if getattr(OPERATORS[name], role) is not None
+    }
+
+
 @pytest.mark.parametrize("place", range(3))
 @pytest.mark.parametrize("name", OPERATORS)
 def test_negative_degree(name, place):
-    operator = OPERATORS[name]
     degrees = [1, 1, 1]
     degrees[place] = -1
-    builders = {"product": build_product, "convolution": build_convolution}
-    for role, build in builders.items():
-        if getattr(operator, role) is not None:
+    for build in built_roles(name).values():
+        with pytest.raises(MlipError) as error:
+            build(*degrees)
+        sentence(error, "a degree of -1 was asked for; expected 0 or more")
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_degree_that_the_factors_do_not_couple_to(name):
+    """It is refused, but for the operator that gives it; up to there no degree is empty."""
+    for role, build in built_roles(name).items():
+        for degrees, highest in (((1, 1, 3), 2), ((0, 2, 4), 2), ((2, 1, 4), 3)):
+            if name == "so2":
+                assert build(*degrees).output_multiplicity == (1,) * (degrees[2] + 1)
+                continue
             with pytest.raises(MlipError) as error:
-                build(operator.settings(), *degrees)
-            sentence(error, "a degree of -1 was asked for; expected 0 or more")
+                build(*degrees)
+            sentence(
+                error,
+                f"a result of degree {degrees[2]} was asked for",
+                f"up to {degrees[0]} and {degrees[1]} couple to degree {highest} at most.",
+            )
+        last = build(1, 2, 3)
+        copies = last.copies() if role == "product" else last.output_multiplicity
+        assert len(copies) == 4
+        assert all(copies)
 
 
 WITH_RANK = [name for name, one in OPERATORS.items() if "rank" in one.settings.model_fields]
@@ -58,7 +87,7 @@ WITH_RANK = [name for name, one in OPERATORS.items() if "rank" in one.settings.m
 @pytest.mark.parametrize("rank", [0, -3])
 @pytest.mark.parametrize("name", WITH_RANK)
 def test_rank_below_one(name, rank):
-    with pytest.raises(ValidationError, match=f"rank of {rank} was asked for; expected"):
+    with pytest.raises(MlipError, match=f"rank of {rank} was asked for; expected"):
         OPERATORS[name].settings(rank=rank)
 
 
@@ -70,9 +99,18 @@ def test_factors_that_do_not_fit(case):
         with pytest.raises(MlipError) as error:
             product(x, y)
         sentence(error, f"the {what} factor has 9 components; expected 4 for degrees 0 to 1")
+    wrong = {
+        "the second factor has 2 channels; expected 3, as the first, or 1": jnp.ones((2, 4, 2)),
+        "a batch of shape (2,), the second one of shape (3,)": jnp.ones((3, 4, 3)),
+        "an array of shape (4,); expected (..., 4, channels)": jnp.ones(4),
+    }
+    for part, y in wrong.items():
+        with pytest.raises(MlipError) as error:
+            product(four, y)
+        sentence(error, part)
     with pytest.raises(MlipError) as error:
-        product(four, jnp.ones((2, 4, 2)))
-    sentence(error, "the second factor has 2 channels; expected 3, as the first, or 1")
+        product(jnp.ones(4), jnp.ones(4))
+    sentence(error, "the first factor is an array of shape (4,)")
 
 
 @products
@@ -100,10 +138,23 @@ def test_edges_that_do_not_fit(case):
         "the edge has 9 components; expected 4": (features, [harmonics[0]] * 9, weights),
         "for each of 4 channels": (features, harmonics, np.concatenate([weights] * 2, axis=-1)),
     }
-    for part, arguments in wrong.items():
+    one_row = [y[:1] for y in harmonics]
+    more = {
+        f"{len(features) - 1},); expected ({len(features)},)": (features[1:], harmonics, weights),
+        "an array of shape (4,); expected (..., 4, channels)": (
+            features[0, :, 0],
+            harmonics,
+            weights,
+        ),
+        f"harmonic number 0 has shape (1, {MASK.shape[1]})": (features, one_row, weights),
+        "has weights of shape ()": (features, harmonics, weights[0, 0]),
+    }
+    for part, arguments in (wrong | more).items():
         with pytest.raises(MlipError) as error:
             convolution(*arguments, graph())
         sentence(error, part)
+        if part in more:
+            continue
         on_edges = np.broadcast_to(arguments[0][:1, None], (*MASK.shape, *arguments[0].shape[1:]))
         with pytest.raises(MlipError) as error:
             convolution.on_edges(on_edges, *arguments[1:])
@@ -132,7 +183,7 @@ def test_unknown_name(role):
 def test_unknown_family():
     with pytest.raises(MlipError) as error:
         family_members("gaunt_grit", "product")
-    sentence(error, "No product of family gaunt_grit is known", "clebsch_gordan, ")
+    sentence(error, "No product of family gaunt_grit is known", "expected clebsch_gordan or gaunt.")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from ase.io import read, write
-from pydantic import ValidationError
 
 from mlip.data.dataset import DatasetSettings, load_dataset, read_frames
 from mlip.data.frames import Frames
@@ -92,7 +91,7 @@ def test_isolated_atoms_from_their_own_file(waters_file, tmp_path, make_isolated
     ],
 )
 def test_contradictory_or_unknown_options_are_refused(waters_file, changes):
-    with pytest.raises(ValidationError):
+    with pytest.raises(MlipError):
         settings(waters_file, **changes)
 
 
@@ -198,7 +197,7 @@ def test_a_weighted_mixture_is_streamed(waters_file, tmp_path, make_water):
     (first, more) = dataset.train.parts
     assert len(dataset.train) == len(first.records) + 3 * len(more.records)
     assert len(first.records) + len(more.records) + len(dataset.valid) == 17
-    with pytest.raises(ValidationError, match="weights of training files need a stream"):
+    with pytest.raises(MlipError, match="weights of training files need a stream"):
         settings(waters_file, train=parts, stream=False)
 
 

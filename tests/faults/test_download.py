@@ -10,7 +10,7 @@ from mlip.data import download as module
 from mlip.data.addresses import RemoteFile
 from mlip.data.download import ATTEMPTS, RECORD, download
 from mlip.errors import MlipError
-from tests.support.disk import file_size_limit
+from tests.support.disk import largest_file
 from tests.support.http_server import serving
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
@@ -106,10 +106,9 @@ def test_a_file_that_was_there_and_is_damaged_is_named_and_kept(server, tmp_path
 
 def test_a_full_disk_keeps_what_is_there(server, tmp_path):
     with (
-        file_size_limit(1_500_000) as limit,
+        largest_file(1_500_000),
         pytest.raises(MlipError, match=r"make room .*goes on where it stopped"),
     ):
-        limit()
         fetch(server, tmp_path)
     assert (tmp_path / "data.bin.part").stat().st_size > 0
     server.asked.clear()

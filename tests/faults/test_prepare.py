@@ -20,7 +20,7 @@ from mlip.errors import MlipError
 from tests.data.sources.test_prepared import assert_same
 from tests.data.sources.written import ase_lmdb, ase_row
 from tests.support.cli import labelled
-from tests.support.disk import file_size_limit
+from tests.support.disk import largest_file
 from tests.support.training import clusters
 
 SIZE = 40
@@ -65,10 +65,9 @@ def require_whole(output, frames):
 def test_disk_full_is_one_clear_error_and_nothing_is_lost(frames, tmp_path):
     output = tmp_path / "train.lmdb"
     with (
-        file_size_limit(50_000) as limit,
+        largest_file(50_000),
         pytest.raises(MlipError, match="disk is full; make room") as error,
     ):
-        limit()
         run(frames, output)
     assert "\n" not in str(error.value)
     assert not output.exists()
@@ -108,8 +107,7 @@ def test_two_processes_that_prepare_at_once(frames, tmp_path, root):
 @pytest.mark.parametrize("change", ["source", "settings"])
 def test_another_source_or_other_settings_are_not_gone_on_with(frames, tmp_path, change):
     output = tmp_path / "train.lmdb"
-    with file_size_limit(50_000) as limit, pytest.raises(MlipError, match="disk is full"):
-        limit()
+    with largest_file(50_000), pytest.raises(MlipError, match="disk is full"):
         run(frames, output)
     before = partial_name(output).read_bytes()
     if change == "source":
@@ -190,10 +188,9 @@ def test_disk_full_in_a_conversion_leaves_nothing_half_made(frames, tmp_path, su
     part = Files(tmp_path, SourceSettings()).open(frames.name)
     output = tmp_path / "out" / f"train{suffix}"
     with (
-        file_size_limit(9_000) as limit,
+        largest_file(9_000),
         pytest.raises(MlipError, match=r"cannot be written .*make room"),
     ):
-        limit()
         convert(part, output)
     assert list(output.parent.iterdir()) == []
     assert convert(part, output).records == SIZE

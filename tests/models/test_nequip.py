@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from pydantic import ValidationError
 
 from mlip.cli.build import count_parameters
+from mlip.errors import MlipError
 from mlip.models.nequip import NequIP, NequIPConfig
 from tests.support.potentials import molecule, nequip_config, outputs, potential_of
 
@@ -67,7 +67,7 @@ def test_one_number_of_channels_stands_for_all_degrees():
     ],
 )
 def test_unknown_or_impossible_options_are_refused(options, message):
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(MlipError, match=message):
         NequIPConfig(elements=(1,), **options)
 
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from pydantic import ValidationError
 
 from mlip.cli.build import count_parameters
 from mlip.cli.compose import compose
@@ -247,7 +246,7 @@ def test_direct_forces():
     ],
 )
 def test_impossible_options_are_refused(option, message):
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(MlipError, match=message):
         tdn_config(**option)
 
 

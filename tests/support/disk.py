@@ -19,3 +19,11 @@ def file_size_limit(size):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         sys.dont_write_bytecode = keeps_none
+
+
+@contextmanager
+def largest_file(size):
+    """No file may grow beyond a size, from the start."""
+    with file_size_limit(size) as begin:
+        begin()
+        yield

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from pydantic import ValidationError
 
 from mlip import runtime
 from mlip.errors import MlipError
@@ -160,7 +159,7 @@ def test_times_of_another_version_do_not_count(monkeypatch):
 
 
 def test_an_unknown_family_is_refused():
-    with pytest.raises(MlipError, match="No convolution of family gant is known; expected one of"):
+    with pytest.raises(MlipError, match=r"family gant is known; .* Did you mean gaunt\?"):
         choose("gant")
 
 
@@ -168,14 +167,13 @@ def test_an_unknown_family_is_refused():
 @pytest.mark.parametrize(
     ("family", "expected"),
     [
-        ("gant", "there is no family gant; expected one of clebsch_gordan, cp, gaunt"),
-        ("so2", "No product of family so2 is known; expected one of clebsch_gordan, cp"),
+        ("so2", "No product of family so2 is known; expected clebsch_gordan or gaunt."),
         ("symmetric_contraction", "No convolution of family symmetric_contraction is known"),
     ],
 )
 def test_a_family_that_does_not_fit_is_refused_with_the_config(place, family, expected):
-    if family == "gant" or place in expected:
-        with pytest.raises(ValidationError, match=expected):
+    if place in expected:
+        with pytest.raises(MlipError, match=expected):
             mace_config(**{place: {"name": "auto", "family": family}})
     else:
         mace_config(**{place: {"name": "auto", "family": family}})

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from safetensors import safe_open
 
 from mlip.data.collate import BatchShape, collate, count_blocks
@@ -135,7 +134,7 @@ def test_equivariance_error_is_within_the_bound(lmax):
     assert 0.05 * paper.bound < paper.measured < paper.bound
 
 
-@pytest.mark.parametrize("degrees", [(2, 2, 2), (1, 3, 3), (3, 2, 1), (0, 2, 3)])
+@pytest.mark.parametrize("degrees", [(2, 2, 2), (1, 3, 3), (3, 2, 1), (0, 2, 2)])
 @pytest.mark.parametrize(("fused", "paths"), [("even", "even"), ("all", "mixed")])
 def test_couplings_are_those_of_the_fused_product(degrees, fused, paths):
     ours, exact = CPProduct(*degrees, paths=fused), PathShared(*degrees, fused)
@@ -211,7 +210,7 @@ def test_convolution_equals_the_exact_one(paths, shared):
 @pytest.mark.parametrize("rank", [0, -3])
 def test_ranks_below_one_are_refused(rank):
     expected = f"a rank of {rank} was asked for; expected exact, paper or 1 or more"
-    with pytest.raises(ValidationError, match=expected):
+    with pytest.raises(MlipError, match=expected):
         CPSettings(rank=rank)
     with pytest.raises(MlipError, match=expected):
         CPProduct(1, 1, 1, rank=rank)

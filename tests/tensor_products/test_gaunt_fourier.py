@@ -38,17 +38,16 @@ def integrated(lmax1, lmax2, output_lmax, x, y):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("degrees", [(6, 6, 12), (3, 5, 2), (3, 0, 1), (0, 2, 4)])
+@pytest.mark.parametrize("degrees", [(6, 6, 12), (3, 5, 2), (3, 0, 1), (0, 2, 2)])
 def test_equals_the_integral(degrees, method):
     rng = np.random.default_rng(0)
     x, y = (rng.normal(size=(4, dim(l), 1)) for l in degrees[:2])
-    reached = min(degrees[2], degrees[0] + degrees[1])
-    normalization = gaunt_normalization(*degrees)[: reached + 1]
-    expected = integrated(*degrees[:2], reached, x, y)
-    expected *= np.repeat(normalization, 2 * np.arange(reached + 1) + 1)
+    normalization = gaunt_normalization(*degrees)
+    expected = integrated(*degrees, x, y)
+    expected *= np.repeat(normalization, 2 * np.arange(degrees[2] + 1) + 1)
     parts = jax.jit(GauntFourier(*degrees, method))(x, y)
-    assert [part.shape[-1] for part in parts] == [int(l <= reached) for l in range(len(parts))]
-    actual = np.concatenate([part[..., 0] for part in parts[: reached + 1]], axis=-1)
+    assert [part.shape[-1] for part in parts] == [1] * (degrees[2] + 1)
+    actual = np.concatenate([part[..., 0] for part in parts], axis=-1)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 

@@ -16,7 +16,7 @@ PATHS = ["even", "odd"]
 
 
 @pytest.mark.parametrize("paths", PATHS)
-@pytest.mark.parametrize("degrees", [(2, 3, 4), (6, 6, 6), (0, 2, 3)])
+@pytest.mark.parametrize("degrees", [(2, 3, 4), (6, 6, 6), (0, 2, 2)])
 def test_couplings(degrees, paths):
     constants, residual = coupling_constants(MatrixProduct(*degrees), paths)
     assert residual < 1e-10
