@@ -94,7 +94,7 @@ class Relaxation(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """How `oc20_graphs.py` writes one LMDB: where, from which chunks of a split, with which release."""
+    """How `oc20_graphs.py` writes one LMDB: from which chunks of a split, with which release."""
 
     target: str
     split: str

@@ -6,8 +6,8 @@
 Called by `make_oc20_mini.py` in environments of their own: the layout of a pickled graph is that of
 the release that writes it. The energy in a graph is the adsorption energy, that is, the energy in
 the extended XYZ minus the reference energy in the third column of the `.txt.xz` beside it. With
-`relaxed` there is one graph for each relaxation, as in IS2RE and IS2RS: the first frame, with energy
-and positions of the last.
+`relaxed` there is one graph for each relaxation, as in IS2RE and IS2RS: the first frame, with
+energy and positions of the last.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def data_class() -> type:
 
 
 def single_point(frame: Frame, *, old: bool) -> tuple[Atoms, dict[str, Any]]:
-    """A frame and its fields as in S2EF, under the names and with the types of old or newer files."""
+    """A frame and its fields as in S2EF, with the names and types of old or newer files."""
     forces = torch.Tensor(frame.atoms.get_forces(apply_constraint=False))
     names = ("y", "force") if old else ("energy", "forces")
     fields = structure(frame.atoms, torch.float32 if old else torch.int64)

@@ -185,7 +185,7 @@ def test_graphs_hold_the_frames_with_adsorption_energies(graphs, chunks):
 
 
 def test_initial_structures_with_relaxed_energies(folder, chunks, table, entries):
-    """IS2RE: one graph for each relaxation, the first frame with energy and positions of the last."""
+    """IS2RE: one graph for each relaxation, its first frame with what the last one has."""
     rows = table(folder / "README.md")
     keys = SourceSettings(keys=LabelKeys(energy="y_relaxed", forces=None))
     for split in ("train", "val_id", "val_ood_both"):
@@ -198,7 +198,12 @@ def test_initial_structures_with_relaxed_energies(folder, chunks, table, entries
                     energy = frame.get_potential_energy() - float(reference)
                     frames.setdefault(sid.removeprefix("random"), []).append((frame, energy))
         source = open_source(path.parent, keys)
-        assert len(source) == len(values) == len(frames) == int(rows[f"is2re/all/{split}/data.lmdb"][0])
+        assert (
+            len(source)
+            == len(values)
+            == len(frames)
+            == int(rows[f"is2re/all/{split}/data.lmdb"][0])
+        )
         for index, ((first, start), *_, (last, end)) in enumerate(frames.values()):
             structure, fields = source[index], graph_fields(loads(values[index], path.name))
             assert source.trajectory(index) == list(frames)[index]
