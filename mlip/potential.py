@@ -37,14 +37,14 @@ class Output(NamedTuple):
     Attributes:
         node_energy: interaction energy of each atom (without E0), eV, shape (N,).
         energy: interaction energy of each structure, eV, shape (G,).
-        forces: eV/Å, shape (N, 3).
+        forces: eV/Å, shape (N, 3); `None` where only energies were asked for.
         stress: eV/Å³, tensile positive, shape (G, 3, 3); zero without a cell, `None` of a model
-            with direct forces.
+            with direct forces, and where only energies were asked for.
     """
 
     node_energy: Float[Array, "N"]
     energy: Float[Array, "G"]
-    forces: Float[Array, "N 3"]
+    forces: Float[Array, "N 3"] | None
     stress: Float[Array, "G 3 3"] | None
 
 
@@ -54,14 +54,14 @@ class Prediction(NamedTuple):
     Attributes:
         energy: total energy, E0 included, eV.
         energies: per-atom energies, E0 included, eV, shape (n,).
-        forces: eV/Å, shape (n, 3).
+        forces: eV/Å, shape (n, 3); `None` where only energies were asked for.
         stress: eV/Å³, tensile positive, shape (3, 3); `None` unless periodic in three directions,
-            and of a potential with direct forces.
+            of a potential with direct forces, and where only energies were asked for.
     """
 
     energy: float
     energies: np.ndarray
-    forces: np.ndarray
+    forces: np.ndarray | None
     stress: np.ndarray | None
 
 
@@ -77,7 +77,7 @@ class Compilation(NamedTuple):
     seconds: float
 
 
-def evaluate(model: nnx.Module, graph: Graph) -> Output:
+def evaluate(model: nnx.Module, graph: Graph, *, energy_only: bool = False) -> Output:
     """Energies, forces = −∂E/∂x and stress = (∂E/∂ε)/V of a batch.
 
     All follow from the derivatives g_ij = ∂E/∂r_ij by the edge vectors: the force on an atom is the
@@ -88,8 +88,12 @@ def evaluate(model: nnx.Module, graph: Graph) -> Output:
     Args:
         model: maps (graph, edge vectors) to per-atom energies.
         graph: a padded batch.
+        energy_only: leave out forces and stress, and with them the derivative.
     """
     vectors = edge_vectors(graph, graph.positions)
+    if energy_only:
+        node_energy = model(graph, vectors)
+        return Output(node_energy, _sum_atoms(graph, node_energy), None, None)
     if has_direct_forces(model):
         node_energy, forces = model.energy_and_forces(graph, vectors)
         return Output(node_energy, _sum_atoms(graph, node_energy), forces, None)
@@ -134,9 +138,11 @@ def _stress(
     return jnp.where(has_cell, virial / safe, jnp.zeros_like(virial))
 
 
-@partial(jax.jit, static_argnums=0)
-def _evaluate_state(graphdef: nnx.GraphDef, state: nnx.State, graph: Graph) -> Output:
-    return evaluate(nnx.merge(graphdef, state), graph)
+@partial(jax.jit, static_argnames=("graphdef", "energy_only"))
+def _evaluate_state(
+    graphdef: nnx.GraphDef, state: nnx.State, graph: Graph, energy_only: bool
+) -> Output:
+    return evaluate(nnx.merge(graphdef, state), graph, energy_only=energy_only)
 
 
 class Potential:
@@ -173,7 +179,7 @@ class Potential:
         self.direct_forces = has_direct_forces(model)
         self.compilations: list[Compilation] = []
         self._graphdef, self._state = nnx.split(model)
-        self._shapes_seen: set[BatchShape] = set()
+        self._seen: set[tuple[BatchShape, bool]] = set()  # compiled for, and for energies alone
 
     def __repr__(self) -> str:
         from ase.data import chemical_symbols
@@ -217,7 +223,13 @@ class Potential:
             metadata=self.metadata,
         )
 
-    def evaluate_graph(self, graph: Graph, reason: str = "first batch of this shape") -> Output:
+    def evaluate_graph(
+        self,
+        graph: Graph,
+        reason: str = "first batch of this shape",
+        *,
+        energy_only: bool = False,
+    ) -> Output:
         """Evaluate a batch, compiling once for each shape; the results stay on the device.
 
         A compilation is announced as a warning of the logger `mlip`, which Python shows on
@@ -226,32 +238,38 @@ class Potential:
         Args:
             graph: the batch.
             reason: why there is a batch of this shape, told when it has to be compiled for.
+            energy_only: leave out forces and stress, and with them the derivative.
         """
         shape = BatchShape(graph.num_graphs, graph.num_nodes, *graph.senders.shape)
-        if shape in self._shapes_seen:
-            return self._evaluate(graph)
+        if (shape, energy_only) in self._seen:
+            return self._evaluate(graph, energy_only)
         size = f"{shape.nodes} atoms and {shape.blocks}x{shape.width} edges"
         logger.warning("compiling %s for %s (%s) …", self.config.name, size, reason)
         start = time.perf_counter()
-        output = jax.block_until_ready(self._evaluate(graph))
+        output = jax.block_until_ready(self._evaluate(graph, energy_only))
         seconds = time.perf_counter() - start
-        self._shapes_seen.add(shape)
+        self._seen.add((shape, energy_only))
         self.compilations.append(Compilation(shape, seconds))
         logger.info("… took %.1f s", seconds)
         return output
 
-    def _evaluate(self, graph: Graph) -> Output:
+    def _evaluate(self, graph: Graph, energy_only: bool) -> Output:
         with jax.enable_x64(self.precision == "float64" or jax.config.jax_enable_x64):
-            return _evaluate_state(self._graphdef, self._state, graph)
+            return _evaluate_state(self._graphdef, self._state, graph, energy_only)
 
     def predict(
-        self, structures: Sequence[Atoms | Structure], batch_size: int = 16
+        self,
+        structures: Sequence[Atoms | Structure],
+        batch_size: int = 16,
+        *,
+        energy_only: bool = False,
     ) -> list[Prediction]:
         """Energies, forces and stresses of many structures, in batches of few shapes.
 
         Args:
             structures: ASE atoms or `Structure`s; any labels they carry are ignored.
             batch_size: structures evaluated at once.
+            energy_only: leave out forces and stress, and with them the derivative.
 
         Raises:
             MlipError: for an element the model does not know, or a `batch_size` below one.
@@ -267,19 +285,22 @@ class Potential:
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch, pairs = [items[k] for k in chosen], [lists[k] for k in chosen]
-            shape = self._compiled_or(bucket_shape(batch, pairs, batch_size), len(batch))
-            output = self.evaluate_graph(collate(batch, pairs, self.elements, shape, self.dtype))
+            wanted = bucket_shape(batch, pairs, batch_size)
+            shape = self._compiled_or(wanted, len(batch), energy_only)
+            graph = collate(batch, pairs, self.elements, shape, self.dtype)
+            output = self.evaluate_graph(graph, energy_only=energy_only)
             predictions.update(zip(chosen, self.unpack(output, batch), strict=True))
         return [predictions[k] for k in range(len(items))]
 
-    def _compiled_or(self, wanted: BatchShape, structures: int) -> BatchShape:
+    def _compiled_or(self, wanted: BatchShape, structures: int, energy_only: bool) -> BatchShape:
         """A compiled shape that holds `wanted`, if padding costs less than compiling anew."""
         # The incomplete last batch may be padded freely: it is evaluated once.
         most = 2 * wanted.nodes if structures == wanted.graphs else np.inf
         fitting = [
             shape
-            for shape in self._shapes_seen
-            if (shape.graphs, shape.width) == (wanted.graphs, wanted.width)
+            for shape, without_derivative in self._seen
+            if without_derivative == energy_only
+            and (shape.graphs, shape.width) == (wanted.graphs, wanted.width)
             and wanted.nodes <= shape.nodes <= most
             and wanted.blocks <= shape.blocks
         ]
@@ -287,16 +308,18 @@ class Potential:
 
     def unpack(self, output: Output, structures: Sequence[Structure]) -> list[Prediction]:
         """Split a batch's output by structure, sums and E0 in float64."""
-        node_energy, forces = (
-            np.asarray(value, dtype=np.float64) for value in (output.node_energy, output.forces)
+        node_energy = np.asarray(output.node_energy, dtype=np.float64)
+        forces, stress = (
+            None if value is None else np.asarray(value, dtype=np.float64)
+            for value in (output.forces, output.stress)
         )
-        stress = None if output.stress is None else np.asarray(output.stress, dtype=np.float64)
         predictions, node = [], 0
         for g, structure in enumerate(structures):
             atoms = slice(node, node + len(structure))
             energies = node_energy[atoms] + [self.e0[int(z)] for z in structure.numbers]
             known = None if stress is None or not np.all(structure.pbc) else stress[g]
-            predictions.append(Prediction(float(energies.sum()), energies, forces[atoms], known))
+            own = None if forces is None else forces[atoms]
+            predictions.append(Prediction(float(energies.sum()), energies, own, known))
             node += len(structure)
         return predictions
 

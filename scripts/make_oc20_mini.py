@@ -4,9 +4,10 @@
     python scripts/make_oc20_mini.py
 
 The relaxations are written as S2EF is published, `.extxyz.xz` beside `.txt.xz`. From these files
-`oc20_graphs.py` writes the LMDBs of pickled graphs, run by this script in environments that have
-torch and torch_geometric, which are made under `.venvs/` when they are absent. EMT labels are a
-stand-in for DFT: they have its form, not its chemistry. Runs for a few minutes.
+`oc20_graphs.py` writes the LMDBs of pickled graphs, those of S2EF and those of IS2RE, run by this
+script in environments that have torch and torch_geometric, which are made under `.venvs/` when they
+are absent. EMT labels are a stand-in for DFT: they have its form, not its chemistry. Runs for a few
+minutes.
 """
 
 from __future__ import annotations
@@ -93,20 +94,25 @@ class Relaxation(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """How `oc20_graphs.py` writes one file: with which release, under which names."""
+    """How `oc20_graphs.py` writes one LMDB: from which chunks of a split, with which release."""
 
+    target: str
     split: str
-    index: int
+    chunks: tuple[int, ...]
     environment: str
     labels: str
     extras: tuple[str, ...] = ()
 
 
+OLD, NEW = "torch-geometric-1", "torch-geometric-2"
 SHARDS = (
-    Shard("train", 0, "torch-geometric-2", "old", ("--length",)),
-    Shard("train", 1, "torch-geometric-2", "new"),
-    Shard("val_id", 0, "torch-geometric-1", "old", ("--edges",)),
-    Shard("val_ood_both", 0, "torch-geometric-2", "new", ("--length",)),
+    Shard("lmdb/train/data.0000.lmdb", "train", (0,), NEW, "old", ("--length",)),
+    Shard("lmdb/train/data.0001.lmdb", "train", (1,), NEW, "new"),
+    Shard("lmdb/val_id/data.0000.lmdb", "val_id", (0,), OLD, "old", ("--edges",)),
+    Shard("lmdb/val_ood_both/data.0000.lmdb", "val_ood_both", (0,), NEW, "new", ("--length",)),
+    Shard("is2re/all/train/data.lmdb", "train", (0, 1), OLD, "relaxed"),
+    Shard("is2re/all/val_id/data.lmdb", "val_id", (0,), OLD, "relaxed", ("--edges",)),
+    Shard("is2re/all/val_ood_both/data.lmdb", "val_ood_both", (0,), OLD, "relaxed"),
 )
 
 
@@ -274,12 +280,12 @@ def write_s2ef(folder: Path, index: int, systems: list[Relaxation]) -> None:
 
 
 def write_graphs(folder: Path, shard: Shard) -> None:
-    """Run `oc20_graphs.py` on one pair of files."""
-    source = folder / "s2ef" / shard.split / f"{shard.index}.extxyz.xz"
-    target = folder / "lmdb" / shard.split / f"data.{shard.index:04d}.lmdb"
+    """Run `oc20_graphs.py` for one LMDB."""
+    sources = [folder / "s2ef" / shard.split / f"{index}.extxyz.xz" for index in shard.chunks]
+    target = folder / shard.target
     target.parent.mkdir(parents=True, exist_ok=True)
     python = interpreter(shard.environment)
-    command = [python, SCRIPTS / "oc20_graphs.py", source, target, "--labels", shard.labels]
+    command = [python, SCRIPTS / "oc20_graphs.py", target, *sources, "--labels", shard.labels]
     subprocess.run([*command, *shard.extras], check=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlip.cli.console import console
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mlip.data.dataset_settings import DatasetSettings
     from mlip.data.pipeline import Batches
     from mlip.data.preflight import PreflightReport
+    from mlip.data.sources.source import EnergyReference
     from mlip.data.statistics import Statistics
     from mlip.data.streaming import StreamedBatches
     from mlip.data.windows import Shard
@@ -236,6 +238,45 @@ def count_parameters(model: nnx.Module) -> int:
     from flax import nnx
 
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def kind_of_energies(metadata: Mapping[str, Any]) -> EnergyReference:
+    """What the energies counted from that a saved potential was trained on."""
+    kind: EnergyReference = metadata.get("data", {}).get("energy_reference", "unstated")
+    return kind
+
+
+def inherited_e0(path: Path, dataset: Dataset) -> tuple[dict[int, float], list[str]]:
+    """E0 of a saved potential, for elements that the data lack, and what is doubtful about it.
+
+    Args:
+        path: `NAME.mlip`, whose training is continued.
+        dataset: what it is continued with. Where its energies are known to count from something
+            else than those of the potential, no E0 is taken over.
+
+    Raises:
+        MlipError: if one would be needed in this case.
+    """
+    from ase.data import chemical_symbols
+
+    import mlip
+
+    potential = mlip.load(path)
+    before, now = kind_of_energies(potential.metadata), dataset.energy_reference
+    if before == now or "unstated" in (before, now):
+        return potential.e0, []
+    contradiction = (
+        f"init_from={path} was trained on {before} energies, the training data hold {now} ones"
+    )
+    lacking = [chemical_symbols[z] for z in potential.elements if z not in dataset.e0.values]
+    if lacking:
+        raise MlipError(
+            f"{contradiction}, so that its E0 do not belong to them, and there are no others for "
+            f"{' '.join(lacking)}; give the energies of all elements with dataset.e0, set "
+            f"dataset.energy_reference={before} if the data can be converted, or train without "
+            "init_from."
+        )
+    return {}, [f"{contradiction}: what it has learned of energies does not fit them"]
 
 
 def continue_from(path: Path, config: ModelConfig, *, precision: str) -> nnx.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mlip.cli.build import kind_of_energies
 from mlip.cli.console import console
 from mlip.cli.run_folder import (
     SUBJECT,
@@ -61,7 +62,7 @@ def _structures(settings: EvaluateConfig, metadata: Mapping[str, Any]) -> dict[s
     """The labelled structures by subset; their energies count from what those of training did."""
     from mlip.data.dataset import load_dataset
 
-    reference = metadata.get("data", {}).get("energy_reference", "unstated")
+    reference = kind_of_energies(metadata)
     if settings.dataset is not None:
         dataset = load_dataset(settings.dataset)
         found = dataset.energy_reference

@@ -12,6 +12,7 @@ from mlip.cli.build import (
     continue_from,
     count_parameters,
     fit_data,
+    inherited_e0,
     load_and_check,
     make_batches,
     new_model,
@@ -80,18 +81,17 @@ def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
     trainer, template = settings.trainer, settings.model
     dataset, report = load_and_check(settings.dataset, template.cutoff)
     require_labels(dataset.sample("train"), dataset.sample("valid"), trainer, settings.loss)
-    warnings = list(report.warnings)
+    base_e0: dict[int, float] = {}
+    warnings: list[str] = []
+    if settings.init_from is not None:
+        base_e0, warnings = inherited_e0(settings.init_from, dataset)
     if trainer.batch_size > len(dataset.train):
         warnings.append(
             f"trainer.batch_size={trainer.batch_size}, but there are only {len(dataset.train)} "
             "training frames: every step takes all of them, and an epoch is a single step"
         )
-        console().print(f"  warning: {warnings[-1]}", style="yellow", markup=False)
-    base_e0: dict[int, float] = {}
-    if settings.init_from is not None:
-        import mlip
-
-        base_e0 = mlip.load(settings.init_from).e0
+    for warning in warnings:
+        console().print(f"  warning: {warning}", style="yellow", markup=False)
     data = make_batches(
         dataset,
         template,
@@ -109,7 +109,7 @@ def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
         f"{trainer.precision}; {', '.join(operators(data.config))}; {data.train!r}",
         markup=False,
     )
-    return data, model, warnings
+    return data, model, [*report.warnings, *warnings]
 
 
 def _shared_by_resumed_runs(settings: TrainConfig, data: Data) -> dict[str, Any]:

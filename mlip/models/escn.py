@@ -22,10 +22,10 @@ from mlip.models.common import ModelConfig, OperatorShapes, mask_by_name
 from mlip.nn.edge_frames import EdgeFrames, edge_frames
 from mlip.nn.gate import gate
 from mlip.nn.geometry import edge_lengths_and_directions
-from mlip.nn.linear import DegreeLinear, EquivariantLinear, split_degrees
+from mlip.nn.linear import DegreeLinear, EquivariantLinear, add_low_degrees, split_degrees
 from mlip.nn.normalization import DegreeRMSNorm
 from mlip.nn.radial import RadialMLP, bessel_basis, polynomial_envelope
-from mlip.nn.readout import MLPReadout
+from mlip.nn.readout import MLPReadout, atomic_energy
 from mlip.nn.so2_linear import SO2Linear, by_degree, by_order, gate_orders
 from mlip.tensor_products.auto import PowerShape
 from mlip.tensor_products.build import build_power
@@ -134,13 +134,11 @@ class ESCN(nnx.Module):
         config = self.config
         edges = self._edges(graph, vectors)
         scalars = self.embedding[...][graph.species][:, None]
-        degree = self.degree_embedding(edges, graph)
-        x = jnp.concatenate([degree[:, :1] + scalars, degree[:, 1:]], axis=1)
+        x = add_low_degrees(self.degree_embedding(edges, graph), scalars)
         for layer in self.layers:
             x = layer(x, edges, graph)
         (scalars,) = self.norm([x])
-        energy = config.scale * self.readout(scalars[:, 0]) + config.shift
-        return jnp.where(graph.node_mask, energy, jnp.zeros_like(energy))
+        return atomic_energy(self.readout(scalars[:, 0]), config.scale, config.shift, graph)
 
     def decay_mask(self) -> nnx.State:
         """True for the matrices of linear maps and networks, false for norms and embeddings."""

@@ -17,14 +17,14 @@ from pydantic import Field
 from mlip.graph import Graph
 from mlip.models.common import ModelConfig, OperatorShapes, mask_by_name
 from mlip.nn.geometry import edge_lengths_and_directions
-from mlip.nn.linear import ElementLinear, EquivariantLinear, split_degrees
+from mlip.nn.linear import ElementLinear, EquivariantLinear, add_low_degrees, split_degrees
 from mlip.nn.radial import (
     RadialMLP,
     agnesi_transform,
     bessel_basis,
     polynomial_envelope,
 )
-from mlip.nn.readout import LinearReadout, MLPReadout
+from mlip.nn.readout import LinearReadout, MLPReadout, atomic_energy
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.nn.symmetric_contraction import SymmetricContractionSettings
 from mlip.nn.zbl import zbl_energy
@@ -124,8 +124,7 @@ class MACE(nnx.Module):
         for layer, readout in zip(self.layers, self.readouts, strict=True):
             x = layer(x, harmonics, radial, graph)
             energy = energy + readout(x[:, 0])
-        energy = config.scale * energy + config.shift
-        return jnp.where(graph.node_mask, energy, jnp.zeros_like(energy))
+        return atomic_energy(energy, config.scale, config.shift, graph)
 
     def decay_mask(self) -> nnx.State:
         """True for the weights MACE's recipe decays: message linears and product weights."""
@@ -222,7 +221,8 @@ class MACELayer(nnx.Module):
         features = message if self.residual else skip
         product = self.product(features, graph.species)
         out = self.product_linear(split_degrees(product))
-        return _add_low_degrees(out, skip) if self.residual else out
+        # In the first layer the features, and so the skip, are scalar.
+        return add_low_degrees(out, skip) if self.residual else out
 
     def _message(
         self,
@@ -240,11 +240,3 @@ class MACELayer(nnx.Module):
         edge_density = jnp.where(graph.edge_mask, edge_density, jnp.zeros_like(edge_density))
         density = jax.ops.segment_sum(edge_density.sum(axis=1), graph.receivers, graph.num_nodes)
         return message / (density + 1.0)[:, None, None]
-
-
-def _add_low_degrees(
-    out: Float[Array, "N d channels"], skip: Float[Array, "N d_skip channels"]
-) -> Float[Array, "N d channels"]:
-    """Add `skip`, which may stop at a lower degree (the first layer's input is scalar)."""
-    missing = out.shape[1] - skip.shape[1]
-    return out + jnp.pad(skip, ((0, 0), (0, missing), (0, 0))) if missing else out + skip

@@ -21,7 +21,7 @@ from mlip.nn.geometry import edge_lengths_and_directions
 from mlip.nn.linear import DegreeElementLinear, DegreeLinear
 from mlip.nn.normalization import DegreeRMSNorm
 from mlip.nn.radial import RadialMLP, bessel_basis, polynomial_envelope
-from mlip.nn.readout import LinearReadout
+from mlip.nn.readout import LinearReadout, atomic_energy
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.tensor_products.auto import ConvolutionShape
 from mlip.tensor_products.build import build_convolution
@@ -146,19 +146,16 @@ class NequIP(nnx.Module):
         for layer in self.layers:
             features = layer(features, harmonics, radial, graph)
         energy = self.readout(features[0][:, 0])
-        energy = self._in_units(energy, graph.species)
-        return jnp.where(graph.node_mask, energy, jnp.zeros_like(energy))
+        if self.scale is None or self.shift is None:
+            return atomic_energy(energy, config.scale, config.shift, graph)
+        scale, shift = self.scale[...][graph.species], self.shift[...][graph.species]
+        return atomic_energy(energy, scale, shift, graph)
 
     def _embed(self, species: Int[Array, "N"], dtype: DTypeLike) -> Float[Array, "N channels"]:
         elements = len(self.config.elements)
         if self.embedding is None:
             return jax.nn.one_hot(species, elements, dtype=dtype)
         return self.embedding[...][species] * (1.0 / sqrt(elements))
-
-    def _in_units(self, energy: Float[Array, "N"], species: Int[Array, "N"]) -> Float[Array, "N"]:
-        if self.scale is None or self.shift is None:
-            return self.config.scale * energy + self.config.shift
-        return self.scale[...][species] * energy + self.shift[...][species]
 
 
 class NequIPLayer(nnx.Module):

@@ -18,9 +18,11 @@ from mlip.graph import Graph
 from mlip.models.common import ModelConfig, mask_by_name
 from mlip.nn.attention import neighbor_softmax, smooth_leaky_relu
 from mlip.nn.geometry import edge_lengths_and_directions
+from mlip.nn.linear import add_low_degrees
 from mlip.nn.normalization import EquivariantLayerNorm, NormSizes
 from mlip.nn.path_shared_linear import GatedLinear, PathSharedLinear
 from mlip.nn.radial import GaussianBasis, NormalizedRadialMLP, polynomial_envelope
+from mlip.nn.readout import BiasedMLPReadout, atomic_energy
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.tensor_products.auto import ConvolutionShape
 from mlip.tensor_products.build import build_convolution
@@ -127,7 +129,7 @@ class TDN(nnx.Module):
             [TDNLayer(config, rngs=rngs, dtype=dtype) for _ in range(config.num_layers)]
         )
         self.norm = _layer_norm(config, dtype=dtype)
-        self.energy_head = EnergyHead(config.channels, rngs=rngs, dtype=dtype)
+        self.energy_head = BiasedMLPReadout(config.channels, rngs=rngs, dtype=dtype)
         self.force_head = ForceHead(config, rngs=rngs, dtype=dtype) if self.direct_forces else None
 
     @property
@@ -170,21 +172,19 @@ class TDN(nnx.Module):
         return Edges(harmonics, self.radial_basis(length), inside)
 
     def _features(self, edges: Edges, graph: Graph) -> Float[Array, "N d channels"]:
-        scalars = self.atom_embedding(graph)
-        degree = self.degree_embedding(edges, graph)
-        x = jnp.concatenate([degree[:, :1] + scalars[:, None], degree[:, 1:]], axis=1)
+        scalars = self.atom_embedding(graph)[:, None]
+        x = add_low_degrees(self.degree_embedding(edges, graph), scalars)
         for layer in self.layers:
             x = layer(x, edges, graph)
         return self.norm(x)
 
     def _energy(self, x: Float[Array, "N d channels"], graph: Graph) -> Float[Array, "N"]:
         config = self.config
-        energy = config.scale * self.energy_head(x[:, 0])
+        energy = self.energy_head(x[:, 0])
         if config.readout == "intensive":
             # What is summed is the energy per atom: the structure's is num_atoms times as large.
             energy = energy * graph.num_atoms[graph.node_graph] / sqrt(config.avg_num_atoms)
-        energy = energy + config.shift
-        return jnp.where(graph.node_mask, energy, jnp.zeros_like(energy))
+        return atomic_energy(energy, config.scale, config.shift, graph)
 
 
 class AtomEmbedding(nnx.Module):
@@ -235,9 +235,8 @@ class DegreeEmbedding(nnx.Module):
         parts = self.product(x, edges.harmonics, weights, graph)
         summed = self.linear(add_copies(parts, self.channels))
         neighbors = sum_blocks(edges.envelope.sum(axis=1), graph)
-        scalars = summed[:, :1] + neighbors[:, None, None] * self.bias[...][None, None]
-        summed = jnp.concatenate([scalars, summed[:, 1:]], axis=1)
-        return summed * (1.0 / sqrt(self.avg_num_neighbors))
+        biases = neighbors[:, None, None] * self.bias[...][None, None]
+        return add_low_degrees(summed, biases) * (1.0 / sqrt(self.avg_num_neighbors))
 
 
 class TDNLayer(nnx.Module):
@@ -310,18 +309,6 @@ class Attention(nnx.Module):
         keys = keys.reshape(*keys.shape[:2], *score.shape)
         scores = jnp.sum(keys * score[None, None], axis=-1) * (1.0 / sqrt(score.shape[1]))
         return neighbor_softmax(scores, edges.envelope, graph, empty_weight=self.empty_weight)
-
-
-class EnergyHead(nnx.Module):
-    """Atomic energy by one hidden SiLU layer."""
-
-    def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike) -> None:
-        self.hidden = PathSharedLinear(channels, channels, rngs=rngs, dtype=dtype)
-        self.out = PathSharedLinear(channels, 1, rngs=rngs, dtype=dtype)
-
-    def __call__(self, scalars: Float[Array, "N channels"]) -> Float[Array, "N"]:
-        """Energy before scale and shift."""
-        return self.out(jax.nn.silu(self.hidden(scalars[:, None])))[:, 0, 0]
 
 
 class ForceHead(nnx.Module):

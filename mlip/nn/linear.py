@@ -171,3 +171,11 @@ def split_degrees(x: Float[Array, "N components ..."]) -> list[Float[Array, "N m
     """The joint layout as one array per degree; components lie on the second axis."""
     lmax = isqrt(x.shape[1]) - 1
     return jnp.split(x, [(degree + 1) ** 2 for degree in range(lmax)], axis=1)
+
+
+def add_low_degrees(
+    x: Float[Array, "N d channels"], low: Float[Array, "N d_low channels"]
+) -> Float[Array, "N d channels"]:
+    """Add features that may stop at a lower degree, in the joint layout."""
+    missing = x.shape[1] - low.shape[1]
+    return x + jnp.pad(low, ((0, 0), (0, missing), (0, 0))) if missing else x + low

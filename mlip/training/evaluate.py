@@ -39,7 +39,8 @@ class Evaluation:
             `num_atoms` (S,), `numbers` (A,), `e0` (S,) (ΣE0 of the structure, eV), `energy` and
             `energy_reference` (S,) (total, eV), `forces` and `forces_reference` (A, 3) (eV/Å);
             `stress` and `stress_reference` (S, 3, 3) (eV/Å³) where any is labelled. NaN marks a
-            missing label, and the predicted stress of a structure without a cell.
+            missing label, the predicted stress of a structure without a cell, and the predicted
+            forces of data in which neither forces nor a stress is labelled.
     """
 
     summary: dict[str, Errors]
@@ -117,9 +118,12 @@ def _chunks(structures: Sequence[Structure]) -> Iterator[tuple[Sequence[Structur
 def _predict(
     potential: Potential, structures: Sequence[Structure], batch_size: int
 ) -> list[Prediction]:
-    predictions = potential.predict(structures, batch_size)
+    # Without labels to compare them with, forces and stress are not worth a derivative.
+    energy_only = all(s.forces is None and s.stress is None for s in structures)
+    predictions = potential.predict(structures, batch_size, energy_only=energy_only)
     for structure, prediction in zip(structures, predictions, strict=True):
-        if not np.isfinite(prediction.energy) or not np.all(np.isfinite(prediction.forces)):
+        forces = 0.0 if prediction.forces is None else prediction.forces
+        if not np.isfinite(prediction.energy) or not np.all(np.isfinite(forces)):
             raise MlipError(
                 f"{structure.identifier}: the prediction is not finite; look at this frame for "
                 "atoms that overlap."
@@ -153,6 +157,7 @@ def _collect(
 ) -> dict[str, np.ndarray]:
     """Predictions and labels side by side; NaN where one is missing."""
     missing = float("nan")
+    unknown = [np.full((len(s), 3), missing) for s in structures]  # forces
     values = {
         "num_atoms": np.array([len(s) for s in structures]),
         "numbers": np.concatenate([s.numbers for s in structures]),
@@ -161,18 +166,18 @@ def _collect(
         "energy_reference": np.array(
             [missing if s.energy is None else s.energy for s in structures]
         ),
-        "forces": np.concatenate([p.forces for p in predictions]),
+        "forces": np.concatenate(
+            [u if p.forces is None else p.forces for p, u in zip(predictions, unknown, strict=True)]
+        ),
         "forces_reference": np.concatenate(
-            [np.full((len(s), 3), missing) if s.forces is None else s.forces for s in structures]
+            [u if s.forces is None else s.forces for s, u in zip(structures, unknown, strict=True)]
         ),
     }
     if any(s.stress is not None for s in structures):
-        unknown = np.full((3, 3), missing)
-        values["stress"] = np.stack(
-            [unknown if p.stress is None else p.stress for p in predictions]
-        )
+        none = np.full((3, 3), missing)
+        values["stress"] = np.stack([none if p.stress is None else p.stress for p in predictions])
         values["stress_reference"] = np.stack(
-            [unknown if s.stress is None else s.stress for s in structures]
+            [none if s.stress is None else s.stress for s in structures]
         )
     return values
 

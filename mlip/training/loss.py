@@ -66,6 +66,11 @@ class LossWeights(NamedTuple):
     forces: Float[Array, ""] | float | None
     stress: Float[Array, ""] | float | None
 
+    @property
+    def energy_only(self) -> bool:
+        """Neither forces nor stress are trained on: the model need not be differentiated."""
+        return self.forces is None and self.stress is None
+
 
 class LossMetrics(NamedTuple):
     """Sums over a batch from which errors over many batches are made.
@@ -75,9 +80,9 @@ class LossMetrics(NamedTuple):
         energy: sum of (dE/N)², eV².
         energy_count: labelled energies.
         forces: sum of squared force components, (eV/Å)².
-        forces_count: labelled components.
+        forces_count: labelled components; none where forces were not computed.
         stress: sum of squared stress components, (eV/Å³)².
-        stress_count: labelled components.
+        stress_count: labelled components; none without a stress.
         bad: structures with a residual whose square is not finite.
     """
 
@@ -103,7 +108,8 @@ def loss(
     L = w_E mean_g φ(dE_g / N_g^p) + w_F mean_{i,c} φ(dF_ic) + w_S mean_{g,cd} φ(dS_gcd),
     means over the real structures and atoms of the batch, each penalty multiplied by the label's
     own weight (zero where the label is missing). Atoms that are left out of a structure whose other
-    forces count, as fixed ones are, do not count in the mean either. With
+    forces count, as fixed ones are, do not count in the mean either. Forces or a stress that the
+    output lacks have no errors. With
     `forces_convention: per_structure` the force term is w_F mean_g φ(√(mean_i |dF_i|²)), the inner
     mean over the labelled atoms of a structure.
 
@@ -119,13 +125,15 @@ def loss(
 
     Raises:
         MlipError: for a weight of the stress where the model has none.
+        ValueError: for a weight of the forces where they were not computed.
     """
     weights = settings.weights if weights is None else weights
     dtype = output.energy.dtype
     atoms = jnp.maximum(graph.num_atoms, jnp.ones((), dtype))
     energy = output.energy - labels.energy
-    forces = output.forces - labels.forces
-    stress = _stress_residual(output, labels, weights)
+    _require_terms(output, weights)
+    forces = _residual(output.forces, labels.forces)
+    stress = _residual(output.stress, labels.stress)
     structures = jnp.sum(graph.graph_mask, dtype=dtype)
 
     total = jnp.zeros((), dtype)
@@ -145,10 +153,8 @@ def loss(
         total = total + weights.stress * term / (9.0 * structures)
 
     has_energy = (labels.energy_weight > 0).astype(dtype)
-    has_forces = (labels.forces_weight > 0).astype(dtype)
-    has_stress = (labels.stress_weight > 0).astype(dtype)
-    if output.stress is None:
-        has_stress = jnp.zeros_like(has_stress)
+    has_forces = _labelled(output.forces, labels.forces_weight)
+    has_stress = _labelled(output.stress, labels.stress_weight)
     metrics = LossMetrics(
         structures=structures,
         energy=jnp.sum(has_energy * (energy / atoms) ** 2),
@@ -187,16 +193,29 @@ def _forces_by_structure(
     return jnp.sum(summed(labels.forces_weight) / count * _penalty(error, settings))
 
 
-def _stress_residual(output: Output, labels: Labels, weights: LossWeights) -> Float[Array, "G 3 3"]:
-    """Zero for a model without stress."""
-    if output.stress is not None:
-        return output.stress - labels.stress
-    if weights.stress is not None:
+def _require_terms(output: Output, weights: LossWeights) -> None:
+    """Raise for a term of the loss that the output lacks."""
+    if output.forces is None and not weights.energy_only:
+        raise ValueError("the loss has a weight for forces or stress, which were not computed")
+    if output.stress is None and weights.stress is not None:
         raise MlipError(
             "the loss has a weight for the stress, but forces that are not the gradient of an "
             "energy come without stress; set loss.stress_weight=0, or model.forces=gradient."
         )
-    return jnp.zeros_like(labels.stress)
+
+
+def _residual(predicted: Array | None, labelled: Array) -> Array:
+    """Zero where nothing was predicted."""
+    return jnp.zeros_like(labelled) if predicted is None else predicted - labelled
+
+
+def _labelled(predicted: Array | None, label_weight: Array) -> Array:
+    """One for each label that something was predicted for, else zero."""
+    return (
+        jnp.zeros_like(label_weight)
+        if predicted is None
+        else (label_weight > 0).astype(label_weight.dtype)
+    )
 
 
 def _penalty(residual: Array, settings: LossSettings) -> Array:

@@ -5,7 +5,8 @@
 `train`, `valid`
     `epoch` (passes over the data, with decimals inside one), `step`, `seconds` (since the start,
     over all resumes), `stage`, `lr`, `loss`, `energy_rmse_mev_per_atom`, `forces_rmse_mev_per_a`,
-    `stress_rmse_mev_per_a3` (each where labelled). `train` rows are means over the steps since the
+    `stress_rmse_mev_per_a3` (each where labelled; neither forces nor stress of a loss without a
+    weight for one of them, which computes neither). `train` rows are means over the steps since the
     row before and add `grad_norm` (largest), `step_ms` (median), `data_wait_seconds` (sum) and, at
     the end of an epoch, `epoch_seconds`.
 `event`

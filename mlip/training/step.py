@@ -68,7 +68,8 @@ def loss_and_gradient(
     """
 
     def objective(params: dict[str, Array]) -> tuple[Float[Array, ""], LossMetrics]:
-        output = evaluate(split.merge(params, constants), graph)
+        model = split.merge(params, constants)
+        output = evaluate(model, graph, energy_only=weights.energy_only)
         return loss(output, graph, labels, settings, weights)
 
     (value, metrics), gradient = jax.value_and_grad(objective, has_aux=True)(params)
@@ -166,7 +167,8 @@ class Steps:
         labels: Labels,
         weights: LossWeights,
     ) -> StepMetrics:
-        output = evaluate(self._split.merge(params, constants), graph)
+        model = self._split.merge(params, constants)
+        output = evaluate(model, graph, energy_only=weights.energy_only)
         value, errors = loss(output, graph, labels, self._settings, weights)
         return StepMetrics(value, jnp.zeros_like(value), jnp.isfinite(value), errors)
 

@@ -13,6 +13,7 @@ NEEDED = {  # what a user must give before a config is complete
     "3bpa": ["dataset.root=somewhere"],
     "3bpa_full": ["dataset.root=somewhere"],
     "oc20": ["dataset.root=somewhere"],
+    "oc20_is2re": ["dataset.root=somewhere"],
     "oc20_s2ef": ["dataset.root=somewhere"],
     "pubchemqcr": ["dataset.root=somewhere"],
     "tdn_oc20": ["dataset.root=somewhere"],

@@ -24,7 +24,7 @@ SHORT = [
 SAMPLES = {
     "tdn_pubchemqcr": "pubchemqcr_mini",
     "tdn_oc20": "oc20_mini",
-    "tdn_oc20_is2re": "oc20_mini",
+    "tdn_oc20_is2re": "oc20_mini_is2re",
 }
 
 

@@ -39,10 +39,18 @@ def test_pubchemqcr_mini_is_split_by_molecule(load, root, table):
 def test_oc20_mini_has_fixed_atoms_and_other_systems_to_test(load, root, table):
     dataset = load("oc20_mini")
     rows = table(root / "datasets" / "oc20_mini" / "README.md")
-    frames = {name: int(cells[1]) for name, cells in rows.items() if "/" in name}
+    frames = {name: int(cells[1]) for name, cells in rows.items() if name.count("/") == 1}
     assert len(dataset.train) == frames["train/0"] + frames["train/1"]
     assert len(dataset.valid) == frames["val_id/0"]
     assert len(dataset.tests["ood_both"]) == frames["val_ood_both/0"]
     for structure in dataset.valid:
         assert 0 < structure.fixed.sum() < len(structure)
         assert np.abs(structure.forces[structure.fixed]).max() > 1e-3
+
+
+def test_oc20_mini_is2re_has_energies_alone(load):
+    dataset = load("oc20_mini_is2re")
+    assert [len(dataset.train), len(dataset.valid), len(dataset.tests["ood_both"])] == [24, 5, 5]
+    for structure in [*dataset.train, *dataset.valid]:
+        assert structure.forces is None
+        assert -2 < structure.energy < 0.2  # relaxed; the initial ones reach several eV

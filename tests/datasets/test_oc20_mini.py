@@ -8,7 +8,9 @@ from ase.calculators.emt import EMT
 from ase.io import read
 
 from mlip.data.sources.graphs import GraphLmdbSource
-from mlip.data.sources.registry import open_source
+from mlip.data.sources.labels import LabelKeys
+from mlip.data.sources.registry import SourceSettings, open_source
+from mlip.data.sources.restricted_pickle import graph_fields, loads
 
 SHARDS = (("train", 0), ("train", 1), ("val_id", 0), ("val_ood_both", 0))
 ROUNDING = 2e-8  # of eight decimals
@@ -180,6 +182,37 @@ def test_graphs_hold_the_frames_with_adsorption_energies(graphs, chunks):
             np.testing.assert_array_equal(structure.tags, frame.get_tags())
             np.testing.assert_array_equal(structure.fixed, frame.get_tags() == 0)
             assert source.trajectory(index) == sid.removeprefix("random")
+
+
+def test_initial_structures_with_relaxed_energies(folder, chunks, table, entries):
+    """IS2RE: one graph for each relaxation, its first frame with what the last one has."""
+    rows = table(folder / "README.md")
+    keys = SourceSettings(keys=LabelKeys(energy="y_relaxed", forces=None))
+    for split in ("train", "val_id", "val_ood_both"):
+        path = folder / "is2re" / "all" / split / "data.lmdb"
+        values = [value for _, value in sorted(entries(path), key=lambda item: int(item[0]))]
+        frames = {}
+        for (name, _), (found, lines) in chunks.items():
+            for frame, (sid, _, reference) in zip(found, lines, strict=True):
+                if name == split:
+                    energy = frame.get_potential_energy() - float(reference)
+                    frames.setdefault(sid.removeprefix("random"), []).append((frame, energy))
+        source = open_source(path.parent, keys)
+        assert (
+            len(source)
+            == len(values)
+            == len(frames)
+            == int(rows[f"is2re/all/{split}/data.lmdb"][0])
+        )
+        for index, ((first, start), *_, (last, end)) in enumerate(frames.values()):
+            structure, fields = source[index], graph_fields(loads(values[index], path.name))
+            assert source.trajectory(index) == list(frames)[index]
+            assert structure.forces is None
+            assert structure.energy == pytest.approx(end, abs=1e-12)
+            assert fields["y_init"] == pytest.approx(start, abs=1e-12)
+            np.testing.assert_array_equal(structure.positions, np.float32(first.positions))
+            np.testing.assert_array_equal(fields["pos_relaxed"], np.float32(last.positions))
+            np.testing.assert_array_equal(structure.fixed, first.get_tags() == 0)
 
 
 def test_the_downloaded_form_holds_the_same_frames(folder, chunks):

@@ -7,17 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from ase.constraints import FixAtoms
 from ase.io import read, write
 
+import mlip
 from mlip.cli.evaluate import _files
 from mlip.cli.main import main
 from mlip.cli.resolvers import dataset_folder
 from mlip.cli.schema import EvaluateConfig
 from mlip.errors import MlipError
+from mlip.io.saved_model import save
+from tests.support.cli import labelled
+from tests.support.training import clusters
 
 pytest_plugins = ("tests.support.cli",)
 
@@ -254,6 +259,28 @@ def test_not_a_saved_model(data_folder, capsys, tmp_path):
     assert "model.mlip" in message
     message = failure(["train", f"init_from={model}", "dataset.train=x.xyz"], capsys)
     assert "is not a saved model" in message
+
+
+def test_fine_tuning_on_another_kind_of_energies(trained, train_words, tmp_path, capsys):
+    """It is told, and E0 of the two kinds are never used together."""
+    potential = mlip.load(trained / "model.mlip")
+    potential.metadata["data"]["energy_reference"] = "total"
+    save(potential, tmp_path / "total.mlip")
+    without = ("model=", "dataset.isolated_atoms=")
+    words = [word for word in train_words if not word.startswith(without)]
+    words += [f"init_from={tmp_path}/total.mlip", "dataset.e0=least_squares"]
+    words += ["dataset.energy_reference=referenced", f"run.dir={tmp_path}/run"]
+    told = "was trained on total energies, the training data hold referenced ones"
+    assert main([*words, "trainer.max_steps=1", "trainer.max_epochs=null"]) == 0
+    assert told in " ".join(capsys.readouterr().out.split())
+    assert told in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+    hydrogen = [replace(s, numbers=np.ones_like(s.numbers)) for s in clusters(6)]
+    write(tmp_path / "hydrogen.xyz", [labelled(structure) for structure in hydrogen])
+    words = [*words, f"dataset.train={tmp_path}/hydrogen.xyz", f"run.dir={tmp_path}/other"]
+    message = failure([*words, "dataset.tests={}"], capsys)
+    assert told in message
+    assert "there are no others for O; give the energies of all elements" in message
 
 
 @pytest.mark.parametrize(

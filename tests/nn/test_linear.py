@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mlip.nn.linear import ElementLinear, EquivariantLinear, split_degrees
+from mlip.nn.linear import ElementLinear, EquivariantLinear, add_low_degrees, split_degrees
 from tests.tolerances import FLOAT64
 
 
@@ -22,6 +22,13 @@ def test_split_degrees(x):
     parts = split_degrees(x)
     assert [part.shape[1] for part in parts] == [1, 3, 5]
     close(jnp.concatenate(parts, axis=1), x)
+
+
+def test_adding_features_that_stop_at_a_lower_degree(x):
+    for degrees in (1, 2, 3):
+        expected = np.array(x)
+        expected[:, : degrees**2] *= 3.0
+        close(add_low_degrees(x, 2.0 * x[:, : degrees**2]), expected)
 
 
 def test_one_matrix_per_degree(x):

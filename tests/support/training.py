@@ -61,6 +61,25 @@ class PairModel(nnx.Module):
         return jax.tree_util.tree_map_with_path(lambda path, _: "hidden" in str(path), params)
 
 
+@jax.custom_vjp
+def _without_derivative(vectors):
+    return vectors
+
+
+def _refuse(*_):
+    raise AssertionError("no derivative by the edge vectors was to be taken")
+
+
+_without_derivative.defvjp(_refuse, _refuse)
+
+
+class Undifferentiable(PairModel):
+    """The same model, which fails where a derivative by the positions is taken."""
+
+    def __call__(self, graph, vectors):
+        return super().__call__(graph, _without_derivative(vectors))
+
+
 def clusters(count: int, seed: int = 0, atoms: int = 6) -> list[Structure]:
     """Random clusters labelled with a Morse-like pair potential."""
     rng = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ from mlip.errors import MlipError
 from mlip.potential import Potential
 from mlip.training.evaluate import evaluate_subsets
 from tests.support.sources import MadeUp
-from tests.support.training import E0, ELEMENTS, PairModel, clusters
+from tests.support.training import E0, ELEMENTS, PairModel, Undifferentiable, clusters
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,30 @@ def test_a_subset_without_any_label_has_no_errors(potential, structures):
     bare = [dataclasses.replace(structures[0], energy=None, forces=None)]
     found = evaluate_subsets(potential, {"bare": bare}).summary["bare"]
     assert found == {"num_structures": 1, "num_atoms": 4}
+
+
+def test_forces_that_nothing_is_compared_with_are_not_computed(potential, structures):
+    model = Undifferentiable(dtype="float64")
+    other = Potential(model, elements=ELEMENTS, e0=E0, precision="float64")
+    with pytest.raises(AssertionError, match="no derivative"):
+        evaluate_subsets(other, {"test": structures})
+    energies = [dataclasses.replace(s, forces=None) for s in structures]
+    found = evaluate_subsets(other, {"test": energies})
+    expected = evaluate_subsets(potential, {"test": structures})
+    kept = [key for key in expected.summary["test"] if "forces" not in key]
+    assert found.summary["test"] == {
+        key: pytest.approx(expected.summary["test"][key]) for key in kept
+    }
+    assert found.arrays["test/forces"].shape == expected.arrays["test/forces"].shape
+    assert np.all(np.isnan(found.arrays["test/forces"]))
+
+
+def test_energies_alone_are_those_with_forces(potential, structures):
+    alone = potential.predict(structures, energy_only=True)
+    assert all(one.forces is None and one.stress is None for one in alone)
+    both = potential.predict(structures)
+    assert [one.energy for one in alone] == pytest.approx([one.energy for one in both], rel=1e-14)
+    assert all(np.any(one.forces != 0.0) for one in both)
 
 
 def test_stress_errors_of_periodic_structures(potential, structures):

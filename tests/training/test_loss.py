@@ -168,6 +168,22 @@ def test_all_weights_zero_is_refused():
         LossSettings(energy_weight=0.0, forces_weight=0.0)
 
 
+def test_an_output_of_energies_alone(structures):
+    """It has the errors of its energies; a weight of the forces would have nothing to act on."""
+    output, graph, labels = shifted(structures)
+    alone = output._replace(forces=None, stress=None)
+    weights = LossWeights(1.0, None, None)
+    expected, with_forces = loss(output, graph, labels, LossSettings(), weights)
+    value, metrics = loss(alone, graph, labels, LossSettings(), weights)
+    assert float(value) == float(expected)
+    assert float(metrics.energy) == float(with_forces.energy) > 0
+    assert float(with_forces.forces_count) > 0
+    assert float(metrics.forces_count) == float(metrics.forces) == 0
+    assert not np.any(metrics.bad)
+    with pytest.raises(ValueError, match="were not computed"):
+        loss(alone, graph, labels, LossSettings())
+
+
 def test_a_model_without_stress(structures):
     """Its labels are no part of the errors; a weight for them is refused."""
     output, graph, labels = shifted(structures)
