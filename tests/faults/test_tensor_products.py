@@ -82,7 +82,11 @@ def test_settings_in_python():
 
 
 @pytest.mark.parametrize("build", [build_product, build_convolution])
-@pytest.mark.parametrize("wrong", ["matrix", "mtarix", OPERATORS["matrix"], None], ids=repr)
+@pytest.mark.parametrize(
+    "wrong",
+    ["matrix", "mtarix", OPERATORS["matrix"], None],
+    ids=["name", "misspelt", "operator", "none"],
+)
 def test_what_is_built_without_settings(build, wrong):
     with pytest.raises(MlipError, match="is built from its settings, as OPERATORS") as error:
         build(wrong, 1, 1, 1)
