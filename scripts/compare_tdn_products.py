@@ -4,8 +4,9 @@ The publication of tensor decomposition networks compares the decomposed product
 forms every coupling by itself. Here stands beside both the product that `cp` approximates, formed
 at once with the constants of all couplings added up (`path_shared`): the exact control.
 
-Five made-up molecules of 27 atoms with 2336 edges, single precision, all else the same; the energy,
-energy and forces, and the loss with its derivatives by all weights, as a training step needs them.
+Five made-up molecules of 27 atoms with 2336 edges, single precision, the rest of the network the
+same; the energy, energy and forces, and the loss with its derivatives by all weights, as a training
+step needs them.
 All products are timed in turn, A B C A B C …, so that a busy machine slows all alike.
 
     python scripts/compare_tdn_products.py

@@ -18,7 +18,7 @@ from mlip.graph import Graph
 from mlip.models.common import ModelConfig, OperatorShapes
 from mlip.nn.gate import gate
 from mlip.nn.geometry import edge_lengths_and_directions
-from mlip.nn.linear import DegreeElementLinear, DegreeLinear
+from mlip.nn.linear import DegreeElementLinear, DegreeLinear, add_low_degrees_by_degree
 from mlip.nn.normalization import DegreeRMSNorm
 from mlip.nn.radial import RadialMLP, bessel_basis, polynomial_envelope
 from mlip.nn.readout import LinearReadout, atomic_energy
@@ -211,7 +211,7 @@ class NequIPLayer(nnx.Module):
         weights = self.radial_mlp(radial)
         messages = self.convolution(self.linear_in(features), harmonics, weights, graph)
         update = [part * self.norm_of_sum for part in self.linear_out(messages)]
-        update = _add_low_degrees(update, self._residual(features, graph.species))
+        update = add_low_degrees_by_degree(update, self._residual(features, graph.species))
         if self.layer_norm is not None:
             update = self.layer_norm(update)
         return gate(update)
@@ -223,12 +223,3 @@ class NequIPLayer(nnx.Module):
         if isinstance(self.self_interaction, DegreeElementLinear):
             return self.self_interaction(kept, species)
         return self.self_interaction(kept)
-
-
-def _add_low_degrees(
-    parts: list[Float[Array, "N _ _"]], residual: list[Float[Array, "N _ _"]]
-) -> list[Float[Array, "N _ _"]]:
-    """Add the residual, which has no higher degrees where the layer's input has none."""
-    low = len(residual)
-    added = [part + kept for part, kept in zip(parts[:low], residual, strict=True)]
-    return added + parts[low:]

@@ -179,3 +179,11 @@ def add_low_degrees(
     """Add features that may stop at a lower degree, in the joint layout."""
     missing = x.shape[1] - low.shape[1]
     return x + jnp.pad(low, ((0, 0), (0, missing), (0, 0))) if missing else x + low
+
+
+def add_low_degrees_by_degree(
+    parts: Sequence[Float[Array, "N m channels"]], low: Sequence[Float[Array, "N m channels"]]
+) -> list[Float[Array, "N m channels"]]:
+    """The same, in the layout of one array for each degree."""
+    added = [part + kept for part, kept in zip(parts, low, strict=False)]
+    return added + list(parts[len(low) :])

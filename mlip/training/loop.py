@@ -11,11 +11,12 @@ import jax
 from flax import nnx
 
 from mlip.errors import MlipError
+from mlip.potential import has_direct_forces
 from mlip.training.interfaces import BatchSource, FitResult
 from mlip.training.interrupt import PRESS_AGAIN, InterruptWatch
 from mlip.training.loss import LossSettings
 from mlip.training.optimizer import OptimizerSettings
-from mlip.training.plan import Plan
+from mlip.training.plan import Plan, stage_weights
 from mlip.training.progress import Reporter, make_reporter
 from mlip.training.run import Run
 from mlip.training.schedule import ScheduleSettings
@@ -60,7 +61,8 @@ def fit(
 
     Raises:
         MlipError: loss or gradient not finite, a checkpoint of other settings, a folder that
-            cannot be written; JAX running in several processes, whose gradients nobody averages.
+            cannot be written; JAX running in several processes, whose gradients nobody averages;
+            direct forces that no stage trains.
         Interrupted: after SIGTERM or SIGINT, when all is saved.
     """
     if jax.process_count() > 1:
@@ -68,6 +70,12 @@ def fit(
             f"JAX runs in {jax.process_count()} processes, but training runs in one: gradients "
             "are not averaged between processes. Leave out jax.distributed.initialize, or take the "
             "shares of the data that each process gets to a training loop of your own."
+        )
+    if has_direct_forces(model) and not any(one.forces for one in stage_weights(trainer, loss)):
+        raise MlipError(
+            "the model gives forces of its own (model.forces=direct) and no stage of the training "
+            "gives forces a weight, so that they would stay as they were drawn; set "
+            "model.forces=gradient, or loss.forces_weight above 0."
         )
     groups = {"trainer": trainer, "loss": loss, "optimizer": optimizer, "schedule": schedule}
     fingerprint = {name: group.model_dump(mode="json") for name, group in groups.items()}

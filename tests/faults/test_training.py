@@ -17,6 +17,7 @@ from mlip.training.loop import fit
 from mlip.training.loss import LossSettings
 from mlip.training.settings import SecondStageSettings, TrainerSettings
 from tests.support.disk import file_size_limit
+from tests.support.potentials import potential_of, tdn_config
 from tests.support.training import PairModel, batches, clusters, fit_arguments
 
 
@@ -161,6 +162,12 @@ def test_metrics_that_cannot_be_written_stop_the_run(tmp_path):
         ),
     ):
         train(tmp_path, reporter=Witness(3, limit), log_steps=1)
+
+
+def test_direct_forces_that_nothing_trains(tmp_path):
+    model = potential_of(tdn_config(num_layers=1, forces="direct"), "float32").model
+    with pytest.raises(MlipError, match=r"stay as they were drawn; set model.forces=gradient, or"):
+        train(tmp_path, model=model, loss=LossSettings(forces_weight=0.0))
 
 
 def test_weights_of_another_precision(tmp_path):

@@ -48,7 +48,7 @@ def nequip_config(**changes):
         "cutoff": 3.0,
         "channels": (4, 2),
         "lmax": 1,
-        "num_layers": 2,
+        "num_layers": 3,  # the second is between layers of all degrees
         "num_bessel": 4,
         "radial_mlp": (8,),
         "layer_norm": True,
