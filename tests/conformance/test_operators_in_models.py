@@ -35,7 +35,7 @@ ATOMS = 5
 ROTATION = random_rotation(11)
 ORDER = np.random.default_rng(0).permutation(ATOMS)
 SHAPE = BatchShape(graphs=12, nodes=56, blocks=56, width=4)
-LARGEST_ERROR = 0.03  # measured: 0.011, of cp_paper in eSCN; as a share of the largest force
+LARGEST_ERROR = 0.03  # measured: 0.015, of cp_paper in NequIP; as a share of the largest force
 
 
 def cases():
@@ -62,7 +62,8 @@ def config_with(name, places):
         options = {"correlation": 3}  # where its odd couplings take part
     config = tiny(name, lmax=1, **options, **places)
     if not all(one.exact and mirrors(one) for role in places for one in operators(config, role)):
-        return tiny(name, lmax=1, num_layers=2, **options, **places)  # one may not show it
+        layers = max(2, config.num_layers)  # one may not show it
+        return tiny(name, lmax=1, num_layers=layers, **options, **places)
     fields = MODEL_CONFIGS[name].model_fields
     if all(getattr(config, role) == fields[role].default for role in places):
         config = tiny(name, lmax=2, **options, **places)
@@ -145,11 +146,13 @@ def test_energies_and_forces(name, places, record_property):
     for what, (other, forces, holds) in errors.items():
         error = np.abs(other.forces - forces).max()
         record_property(what, f"{error / largest:.1e}")
-        assert error < (FLOAT64.forces if holds else LARGEST_ERROR * largest), what
         if holds:
+            assert error < FLOAT64.forces, what
             np.testing.assert_allclose(other.energy, plain.energy, rtol=0, atol=FLOAT64.energy)
         else:
             assert error > 10 * FLOAT64.forces, what  # else it should say that it is exact
+            # A mixture of even and odd couplings respects mirror images not even approximately.
+            assert what == "inversion" or error < LARGEST_ERROR * largest
 
 
 @pytest.mark.parametrize(("name", "places"), CASES)

@@ -65,7 +65,7 @@ def failure(words, capsys):
         ),
         (
             ["train", "tensor_product@model.convolution=gaunt"],
-            ["Did you mean gaunt_fourier, gaunt_grid, gaunt_poisson or gaunt_quadrature?"],
+            ["Did you mean gaunt_fourier, gaunt_grid or gaunt_quadrature?"],
         ),
         (
             ["benchmark", "tensor-products", "--quick", "preset=full"],
