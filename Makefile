@@ -6,16 +6,17 @@ PYTHON ?=
 RUN    := runs/quickstart
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 # Where it is set, every process compiles all that it imports anew: eight seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test lint clean same-python
+.PHONY: help quickstart test test-slow lint clean same-python
 
 help: ## list these commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo "PYTHON=python3.12 chooses the interpreter, VENV=.venv312 the environment's folder."
 
@@ -34,8 +35,11 @@ $(RUN)/md/energy_drift.png: $(RUN)/report.html
 	$(BIN)/mlip md model=$(RUN)/model.mlip structure=datasets/quickstart/test_300K.xyz run.dir=$(RUN)/md \
 	    md.ensemble=nve md.timestep=0.5 md.time=1
 
-test: $(READY) ## set up, run the tests
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
+test: $(READY) ## set up, run the tests, some twelve minutes on two cores
+	$(PYTEST) -m "not slow"
+
+test-slow: $(READY) ## set up, run the tests that take long: rarer combinations, high degrees
+	$(PYTEST) -m slow
 
 lint: $(READY) ## set up, run the linter, the formatter's check and the type checker
 	$(BIN)/ruff check .

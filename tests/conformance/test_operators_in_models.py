@@ -48,7 +48,17 @@ def cases():
     yield "tdn", "path_shared_all", {"convolution": {"name": "path_shared", "paths": "all"}}
 
 
-CASES = [pytest.param(name, places, id=f"{name}-{word}") for name, word, places in cases()]
+def marks(name, word, places):
+    """In sum they take long: what is neither a model's default nor breaks a symmetry is slow."""
+    fields = MODEL_CONFIGS[name].model_fields
+    default = all(fields[role].default.name == chosen["name"] for role, chosen in places.items())
+    return [] if default or word in ("cp_paper", "path_shared_all") else [pytest.mark.slow]
+
+
+CASES = [
+    pytest.param(name, places, id=f"{name}-{word}", marks=marks(name, word, places))
+    for name, word, places in cases()
+]
 
 
 def tiny(name, **changes):
