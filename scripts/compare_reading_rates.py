@@ -43,7 +43,7 @@ Loop = Callable[[Path], int]
 
 
 def entries(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
+    environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
     with environment.begin() as transaction:
         yield from transaction.cursor()
     environment.close()

@@ -133,12 +133,8 @@ def in_order(part: Part) -> Iterator[Structure | BadRecordError]:
     """The records of a part, bad ones as their errors."""
     if part.records == range(len(part.source)):
         yield from part.source.stream()  # faster in some formats
-        return
-    for record in part.records:
-        try:
-            yield part.source[record]
-        except BadRecordError as error:
-            yield error
+    else:
+        yield from part.source.read_in_order(part.records)
 
 
 def parse_slice(specification: str) -> tuple[str, slice | Path]:

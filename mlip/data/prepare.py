@@ -118,12 +118,9 @@ class ReadTask:
         leaf = _leaves(self.part.source)[span.leaf]
         if _streams(leaf):
             yield from _in_stream(leaf, numbers, span.begin)
-            return
-        for number in numbers:
-            try:
-                yield number, self.part.source[number]
-            except BadRecordError as error:
-                yield number, error
+        else:
+            records = leaf.read_in_order(number - span.begin for number in numbers)
+            yield from zip(numbers, records, strict=True)
 
 
 def prepare(

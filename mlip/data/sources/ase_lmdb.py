@@ -7,7 +7,7 @@ import re
 import zlib
 from collections import ChainMap
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -60,6 +60,9 @@ class AseLmdbSource(LabelledFile):
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    def _reading_in_order(self) -> AbstractContextManager[None]:
+        return self._file.reading_in_order()
 
     def identifier(self, index: int) -> str:
         return f"{self.path.name}#{self._ids[index]}"

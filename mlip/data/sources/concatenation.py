@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate, chain
+from itertools import accumulate, chain, groupby
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,11 @@ class Concatenation(Source):
 
     def stream(self) -> Iterator[Structure | BadRecordError]:
         return chain.from_iterable(part.stream() for part in self.parts)
+
+    def read_in_order(self, indices: Iterable[int]) -> Iterator[Structure | BadRecordError]:
+        for number, shared in groupby(indices, lambda index: bisect_right(self._ends, index)):
+            begin = self._ends[number - 1] if number else 0
+            yield from self.parts[number].read_in_order(index - begin for index in shared)
 
     def identifier(self, index: int) -> str:
         part, local = self._locate(index)

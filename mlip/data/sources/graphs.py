@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -92,6 +92,9 @@ class GraphLmdbSource(GraphSource):
 
     def __len__(self) -> int:
         return self._length
+
+    def _reading_in_order(self) -> AbstractContextManager[None]:
+        return self._file.reading_in_order()
 
     def _fields(self, index: int) -> Mapping[str, Any]:
         name = self.identifier(index)

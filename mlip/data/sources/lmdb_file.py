@@ -34,6 +34,7 @@ class _Shared:
     """An environment that all readers of a process share, and how many read from it now."""
 
     environment: lmdb.Environment
+    readahead: bool
     readers: int = 0
 
 
@@ -70,6 +71,8 @@ class LmdbFile:
             changed since.
     """
 
+    _in_order = 0  # how many are within `reading_in_order`
+
     def __init__(self, path: Path) -> None:
         self.path = path
         if not self.entries:
@@ -88,8 +91,10 @@ class LmdbFile:
 
         Read in order, the system may read ahead, unless others are reading from the file already.
         """
+        readahead = in_order or self._in_order > 0
         with _lock:
-            if in_order and self._state in _open_files:
+            shared = _open_files.get(self._state)
+            if shared is not None and shared.readahead != readahead:
                 _close([self._state])
             if self._state not in _open_files:
                 if _state_of(self.path) != self._state:
@@ -98,7 +103,7 @@ class LmdbFile:
                     )
                 # LMDB opens no file twice, not even one that has been written to since.
                 _close([state for state in _open_files if state.name == self._state.name])
-                _open_files[self._state] = _Shared(_open(self.path, in_order))
+                _open_files[self._state] = _Shared(_open(self.path, readahead), readahead)
             shared = _open_files[self._state]
             shared.readers += 1
         try:
@@ -111,6 +116,17 @@ class LmdbFile:
         finally:
             with _lock:
                 shared.readers -= 1
+
+    @contextmanager
+    def reading_in_order(self) -> Iterator[None]:
+        """Within it, `get` is asked for values in about the order of the file, read ahead."""
+        with _lock:
+            self._in_order += 1
+        try:
+            yield
+        finally:
+            with _lock:
+                self._in_order -= 1
 
     @cached_property
     def entries(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import struct
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -85,6 +86,9 @@ class PreparedSource(Source):
     @cached_property
     def _file(self) -> LmdbFile:
         return LmdbFile(self.path)
+
+    def _reading_in_order(self) -> AbstractContextManager[None]:
+        return self._file.reading_in_order()
 
     @property
     def energy_reference(self) -> EnergyReference:

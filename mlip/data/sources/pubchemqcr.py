@@ -8,6 +8,7 @@ molecule is its trajectory.
 from __future__ import annotations
 
 from bisect import bisect_left
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -79,6 +80,9 @@ class PubChemQcrSource(Source):
 
     def __len__(self) -> int:
         return self._length
+
+    def _reading_in_order(self) -> AbstractContextManager[None]:
+        return self._file.reading_in_order()
 
     @property
     def energy_reference(self) -> EnergyReference:

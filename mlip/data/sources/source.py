@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
@@ -220,11 +220,24 @@ class Source(ABC):
         Raises:
             MlipError: for a file that cannot be read at all.
         """
-        for index in range(len(self)):
-            try:
-                yield self[index]
-            except BadRecordError as error:
-                yield error
+        return self.read_in_order(range(len(self)))
+
+    def read_in_order(self, indices: Iterable[int]) -> Iterator[Structure | BadRecordError]:
+        """Some records by ascending index, a bad one as its error.
+
+        Raises:
+            MlipError: for a file that cannot be read at all.
+        """
+        with self._reading_in_order():
+            for index in indices:
+                try:
+                    yield self[index]
+                except BadRecordError as error:
+                    yield error
+
+    def _reading_in_order(self) -> AbstractContextManager[None]:
+        """Within it, records are asked for by ascending index; the system may read ahead."""
+        return nullcontext()
 
     def __iter__(self) -> Iterator[Structure]:
         """All structures in order; the first bad record raises its error."""

@@ -1,7 +1,9 @@
 import gc
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import lmdb
 import pytest
@@ -59,9 +61,18 @@ def test_in_order_the_system_may_read_ahead(tmp_path, monkeypatch):
     monkeypatch.setattr(lmdb_file, "_open", lambda *how: opened.append(how) or open_file(*how))
     file = LmdbFile(write(tmp_path))
     assert len(list(file.items())) == len(list(file)) == 100
-    lmdb_file.close_unread()
     assert file.get(b"1") is not None
-    assert [readahead for _, readahead in opened] == [False, True, True, False]
+    assert [readahead for _, readahead in opened] == [False, True, False]
+
+
+def test_values_asked_for_in_order_may_be_read_ahead(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(lmdb_file, "_open", lambda *how: opened.append(how[1]) or open_file(*how))
+    file = pickle.loads(pickle.dumps(LmdbFile(write(tmp_path))))
+    for read_ahead in (False, True, False):
+        with file.reading_in_order() if read_ahead else nullcontext():
+            assert all(file.get(b"%d" % index) for index in range(20))
+    assert opened == [False, True, False]
 
 
 def test_whatever_lmdb_finds_wrong_names_the_file(tmp_path):

@@ -11,8 +11,13 @@ import numpy as np
 import pytest
 from ase.io import write
 
+from mlip.data.files import in_order
+from mlip.data.frames import Part
 from mlip.data.prepare import prepare
+from mlip.data.sources import lmdb_file
+from mlip.data.sources.concatenation import Concatenation
 from mlip.data.sources.labels import LabelKeys
+from mlip.data.sources.lmdb_file import _open as open_file
 from mlip.data.sources.registry import FORMATS, SourceSettings, open_source
 from mlip.data.sources.source import BadRecordError
 from tests.data.sources.written import (
@@ -92,6 +97,28 @@ def test_atomic_numbers_in_every_format(files):
         assert {numbers.dtype for numbers in found} == {np.dtype(np.int32)}, name
         for index in range(2):
             np.testing.assert_array_equal(found[index], source[index].numbers)
+
+
+@pytest.mark.parametrize("name", ["graph_lmdb", "ase_lmdb", "pubchemqcr", "prepared"])
+def test_an_lmdb_is_read_ahead_in_order_and_not_by_index(files, tmp_path, monkeypatch, name):
+    path, opened = files[name], []
+    monkeypatch.setattr(lmdb_file, "_open", lambda *how: opened.append(how[1]) or open_file(*how))
+
+    def joined():
+        source = open_source(path)
+        both = Concatenation([source, source])
+        return [record.energy for record in in_order(Part(both, range(1, 3)))]
+
+    energies = [structure.energy for structure in open_source(path)]
+    assert opened[-1]
+    assert joined() == energies[::-1]
+    assert opened[-1]
+    assert open_source(path)[1].energy == energies[1]
+    assert not opened[-1]
+    assert [record.energy for record in in_order(Part(open_source(path), range(1)))] == energies[:1]
+    assert opened[-1]
+    prepare(str(path), tmp_path / "again.lmdb", SourceSettings(), cutoff=None, workers=0)
+    assert opened[-1]
 
 
 def test_labels_are_not_looked_at(tmp_path):
