@@ -291,12 +291,22 @@ def test_s2ef_without_reference_energies(tmp_path):
 def test_s2ef_with_a_misspelt_label_key(tmp_path):
     source = open_source(s2ef(tmp_path), SourceSettings(keys=LabelKeys(energy="enery")))
     message = (
-        r"0\.extxyz\.xz: none of the 1 frames .*'enery'.* did you mean .*keys\.energy=energy\?"
+        r"0\.extxyz\.xz: none of the 3 frames .*'enery'.* did you mean .*keys\.energy=energy\?"
     )
     for reading in (lambda: source[0], lambda: list(source.stream())):
         with pytest.raises(MlipError, match=message) as error:
             reading()
         assert not isinstance(error.value, BadRecordError)
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_s2ef_with_one_energy_missing(tmp_path, bad):
+    path = s2ef(tmp_path)
+    before, *after = lzma.decompress(path.read_bytes()).split(b" energy=-5.0")
+    labels = [b"" if index == bad else b" energy=-5.0" for index in range(3)]
+    text = before + b"".join(map(b"".join, zip(labels, after, strict=True)))
+    path.write_bytes(lzma.compress(text))
+    one_bad_record(open_source(path), bad, rf"0\.extxyz\.xz#{bad}: it has no energy, which other")
 
 
 def test_s2ef_with_one_reference_energy_missing(tmp_path):

@@ -79,6 +79,12 @@ def plain_copy(path: Path) -> Path:
     return entry
 
 
+def copy_if_made(path: Path) -> Path:
+    """The `plain_copy` where there is one, else the file."""
+    entry = _entry(path, "content")
+    return entry if entry.exists() else path
+
+
 def _entry(path: Path, kind: str) -> Path:
     """Where an entry belongs: a folder for the file, a name that changes when the file does."""
     path = path.resolve()

@@ -223,15 +223,19 @@ def _require_whole_line(lines: list[bytes], path: Path, index: int) -> None:
             )
 
 
-def frame_table(path: Path) -> np.ndarray:
+def frame_table(path: Path, content_of: Path | None = None) -> np.ndarray:
     """Where the frames of a file stand and how many atoms they have, an array of `FRAME`.
 
     Offsets are those in the decompressed file.
 
+    Args:
+        path: the file.
+        content_of: where to read its content, such as a decompressed copy.
+
     Raises:
         MlipError: as `frames`, or if the file cannot be decompressed.
     """
-    with decompressed(path) as content:
+    with decompressed(content_of or path) as content:
         table = ((start, len(text), count) for start, text, count in frames(content, path))
         return np.fromiter(table, FRAME)
 

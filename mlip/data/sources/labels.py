@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections import ChainMap, Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -263,6 +263,11 @@ def _required(keys: LabelKeys) -> list[tuple[str, str]]:
     named = [(field, getattr(keys, field)) for field in fields]
     optional = ("stress", fields["stress"].default)
     return [(field, key) for field, key in named if key is not None and (field, key) != optional]
+
+
+def lacking(keys: LabelKeys, present: Collection[str]) -> list[str]:
+    """The keys of labels that must be among those of a record and are not."""
+    return [key for _, key in _required(keys) if key not in present]
 
 
 def require_keys(

@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from mlip.data.sources.cache import cached_index, plain_copy
+from mlip.data.sources.cache import cached_index, copy_if_made, plain_copy
 from mlip.data.sources.compression import COMPRESSED, decompressed
 from mlip.data.sources.extxyz import (
     FRAME,
@@ -27,9 +29,11 @@ from mlip.data.sources.extxyz import (
 )
 from mlip.data.sources.labels import (
     OPTION,
+    SAMPLE,
     LabelKeys,
     available,
     label_values,
+    lacking,
     require_keys,
     structure_from_atoms,
 )
@@ -50,7 +54,7 @@ class S2efChunk(Source):
 
     Args:
         path: `N.extxyz`, `N.extxyz.xz` or `N.extxyz.gz`.
-        keys: names of the labels; every frame must have those that are not null.
+        keys: names of the labels; a frame without one that is not null cannot be used.
         energy_reference: `total`, or `referenced` for adsorption energies; None: adsorption
             energies where the text has reference energies.
         option: the user's option for the key of a label, for messages.
@@ -118,8 +122,9 @@ class S2efChunk(Source):
         return str(_read_text(self._text)["sid"][index])  # as graphs call it
 
     def __getitem__(self, index: int) -> Structure:
+        plain = plain_copy(self.path)  # first, so that the table is made of it
         frame = self._frames[index]
-        return self._structure(index, read_frame(plain_copy(self.path), frame), frame["reference"])
+        return self._structure(index, read_frame(plain, frame), frame["reference"])
 
     def stream(self) -> Iterator[Structure | BadRecordError]:
         references = _read_text(self._text)["reference"]
@@ -133,12 +138,30 @@ class S2efChunk(Source):
                         yield error
         _require_equal(self.path, index + 1, self._text, len(references))
 
+    @cached_property
+    def _keys_seen(self) -> tuple[Counter[str], int]:
+        """How many of the first frames have each key until all were seen; how many these are."""
+        present: Counter[str] = Counter()
+        looked_at = 0
+        with decompressed(self.path) as content:
+            for index, (_, text, _) in enumerate(islice(frames(content, self.path), SAMPLE)):
+                if not lacking(self._keys, present):
+                    break
+                with suppress(BadRecordError):  # whoever reads it decides what becomes of it
+                    atoms = parse_frame(text, self.identifier(index))
+                    present.update(available(label_values(atoms)))
+                    looked_at += 1
+        return present, looked_at
+
     def _structure(self, index: int, text: bytes, reference: float) -> Structure:
         name = self.identifier(index)
         atoms = parse_frame(text, name)
-        require_keys(
-            self.path, self._keys, Counter(available(label_values(atoms))), 1, self._option
-        )
+        absent = lacking(self._keys, available(label_values(atoms)))
+        if absent:
+            require_keys(self.path, self._keys, *self._keys_seen, self._option)
+            raise BadRecordError(
+                name, f"it has no {' and no '.join(absent)}, which other frames of the chunk have."
+            )
         with decoding(name):
             structure = structure_from_atoms(atoms, self._keys, name)
             if self._wanted == "total" or structure.energy is None:
@@ -198,7 +221,7 @@ def _table(path: Path, path_changed: int, text: Path, text_changed: int) -> np.n
 
 def _make_table(path: Path, text: Path) -> np.ndarray:
     entries = _read_text(text).copy()
-    found = frame_table(path)
+    found = frame_table(path, copy_if_made(path))
     _require_equal(path, len(found), text, len(entries))
     for name in FRAME.names or ():
         entries[name] = found[name]

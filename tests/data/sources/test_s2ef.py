@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from ase.io import read, write
 
+from mlip.data.sources import cache, extxyz
+from mlip.data.sources.compression import decompressed
 from mlip.data.sources.registry import SourceSettings, open_source
 from mlip.data.sources.s2ef import S2efChunk
 from mlip.errors import MlipError
@@ -51,6 +53,20 @@ def test_by_index_as_in_order(chunk):
         np.testing.assert_array_equal(again.forces, structure.forces)
     np.testing.assert_array_equal(source.sizes(), [3, 3, 3])
     assert [source.trajectory(i) for i in range(3)] == ["0", "0", "1"]
+
+
+def test_by_index_a_chunk_is_decompressed_once(chunk, monkeypatch):
+    read_whole = []
+
+    def noted(path):
+        read_whole.append(path)
+        return decompressed(path)
+
+    for module in (cache, extxyz):
+        monkeypatch.setattr(module, "decompressed", noted)
+    source = S2efChunk(chunk)
+    assert [source[index].energy for index in (2, 0)] == [s.energy for s in source][::-2]
+    assert read_whole.count(chunk) == 1
 
 
 def test_a_chunk_that_is_replaced_is_read_anew(chunk, tmp_path, make_water):
