@@ -8,6 +8,7 @@ far the source has been read.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from mlip.errors import MlipError
 from mlip.settings import flatten
 
 NAMED = 20  # faults of which the text is kept
+HEAD = 2 * mmap.PAGESIZE  # bytes of an LMDB without entries
 ROOM = 1 << 24  # bytes that a transaction may need beyond twice its records
 
 
@@ -140,11 +142,7 @@ class PreparedFile:
                     transaction.put(key, value, append=key.startswith(RECORD))
                 transaction.put(PROGRESS, json.dumps(progress.to_json()).encode())
         except (lmdb.Error, OSError) as error:
-            raise MlipError(
-                f"{self._path} cannot be written ({error}), perhaps because the disk is full; make "
-                f"room and start the same command again: the first {self.progress.read} records "
-                "are safe and are not read again."
-            ) from error
+            raise _no_room(self._path, error, self.progress.read) from error
         self.progress = progress
 
 
@@ -167,12 +165,7 @@ def writing(output: Path, about: dict[str, Any]) -> Iterator[PreparedFile]:
     """
     partial = partial_name(output)
     with _locked(partial, output):
-        try:
-            environment = lmdb.open(
-                str(partial), subdir=False, lock=False, map_size=partial.stat().st_size + ROOM
-            )
-        except lmdb.Error as error:
-            raise MlipError(f"{partial} cannot be opened ({error}); remove it.") from None
+        environment = _open(partial)
         try:
             file = PreparedFile(environment, partial, _begin(environment, partial, about))
             yield file
@@ -208,16 +201,42 @@ def require_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> N
             )
 
 
+def _no_room(path: Path, error: Exception, read: int) -> MlipError:
+    """What to say when a file cannot be written that holds what so many records gave."""
+    safe = f": the first {read} records are safe and are not read again" if read else ""
+    return MlipError(
+        f"{path} cannot be written ({error}), perhaps because the disk is full; make room and "
+        f"start the same command again{safe}."
+    )
+
+
+def _open(partial: Path) -> lmdb.Environment:
+    """The LMDB of a file that is there, which may be empty."""
+    if partial.stat().st_size < HEAD:
+        os.truncate(partial, 0)  # interrupted before anything was written
+    try:
+        return lmdb.open(
+            str(partial), subdir=False, lock=False, map_size=partial.stat().st_size + ROOM
+        )
+    except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
+        raise MlipError(f"{partial} cannot be opened ({error}); remove it.") from None
+    except lmdb.Error as error:
+        raise _no_room(partial, error, 0) from error
+
+
 def _begin(environment: lmdb.Environment, partial: Path, about: dict[str, Any]) -> Progress:
     """The progress so far."""
-    with environment.begin(write=True) as transaction:
-        found = transaction.get(ABOUT)
-        if found is None:
-            transaction.put(ABOUT, json.dumps(about).encode())
-            transaction.put(PROGRESS, json.dumps(Progress().to_json()).encode())
-            return Progress()
-        require_same(partial, json.loads(found), about)
-        return Progress.from_json(json.loads(transaction.get(PROGRESS) or b"{}"))
+    try:
+        with environment.begin(write=True) as transaction:
+            found = transaction.get(ABOUT)
+            if found is None:
+                transaction.put(ABOUT, json.dumps(about).encode())
+                transaction.put(PROGRESS, json.dumps(Progress().to_json()).encode())
+                return Progress()
+            require_same(partial, json.loads(found), about)
+            return Progress.from_json(json.loads(transaction.get(PROGRESS) or b"{}"))
+    except lmdb.Error as error:
+        raise _no_room(partial, error, 0) from error
 
 
 @contextmanager
