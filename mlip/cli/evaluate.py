@@ -29,7 +29,7 @@ def run(settings: EvaluateConfig) -> None:
     from mlip.reporting.report import write_report
     from mlip.reporting.tables import print_error_table
     from mlip.training.doubts import doubts
-    from mlip.training.evaluate import evaluate_subsets
+    from mlip.training.evaluate import evaluate_subsets, left_out_notes
 
     run_dir = settings.run.dir
     subject = {"model": file_with_hash(settings.model), **_data(settings)}
@@ -45,6 +45,8 @@ def run(settings: EvaluateConfig) -> None:
     evaluation.write(run_dir)
     write_report(run_dir)
     print_error_table(evaluation.summary, console())
+    for note in left_out_notes(evaluation.summary):
+        console().print(note, style="yellow", markup=False)
     for doubt in doubts(evaluation):
         console().print(f"warning: {doubt}", style="yellow", markup=False)
     console().print(f"written to {run_dir}: evaluation.json, predictions.npz, report.html")
@@ -65,6 +67,8 @@ def _structures(settings: EvaluateConfig, metadata: Mapping[str, Any]) -> dict[s
     reference = kind_of_energies(metadata)
     if settings.dataset is not None:
         dataset = load_dataset(settings.dataset)
+        for note in dataset.notes:
+            console().print(note, style="yellow", markup=False)
         found = dataset.energy_reference
         if found != reference and "unstated" not in (found, reference):
             raise MlipError(

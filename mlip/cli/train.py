@@ -209,6 +209,9 @@ def _summary(result: FitResult) -> str:
 
 def _print_errors(run_dir: Path, errors: dict[str, Any]) -> None:
     from mlip.reporting.tables import print_error_table
+    from mlip.training.evaluate import left_out_notes
 
     print_error_table(errors, console())
+    for note in left_out_notes(errors):
+        console().print(note, style="yellow", markup=False)
     console().print(f"model, errors and report: {run_dir}/model.mlip, evaluation.json, report.html")

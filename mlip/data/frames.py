@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from mlip.data.progress import progress
 from mlip.data.records import Records, take
 from mlip.data.shuffle import shuffled
 from mlip.data.sources.source import BadRecordError, Source, left_out
 from mlip.data.structure import Structure, is_isolated_atom
+from mlip.errors import MlipError
 
 SAMPLE_KEY = 0x5A4D  # names the order that samples are the beginning of
 PART_KEY = 0x5041  # names the orders in which parts with a weight are gone through
@@ -96,8 +98,18 @@ class Frames(Sequence[Structure]):
             records[chosen] = take(self.parts[number].records, self._places(number, within, epoch))
         return parts, records
 
-    def read(self, positions: np.ndarray, epoch: int = 0) -> Read:
+    def read(
+        self,
+        positions: np.ndarray,
+        epoch: int = 0,
+        report: Callable[[int], None] = lambda done: None,
+    ) -> Read:
         """The frames at some positions of an epoch; isolated atoms, which give E0, are left out.
+
+        Args:
+            positions: in the epoch.
+            epoch: its number.
+            report: called with the number of frames read.
 
         Raises:
             BadRecordError: for a record that cannot be used, unless these are left out.
@@ -106,7 +118,9 @@ class Frames(Sequence[Structure]):
         parts, records = self.locate(positions, epoch)
         found: dict[int, Structure] = {}
         faults = []
-        for index in np.lexsort((records, parts)):  # the order on disk, whatever was asked for
+        order = np.lexsort((records, parts))  # that on disk, whatever was asked for
+        for done, index in enumerate(order):
+            report(done)
             try:
                 structure = self.parts[parts[index]].source[int(records[index])]
             except BadRecordError as error:
@@ -125,12 +139,31 @@ class Frames(Sequence[Structure]):
         """
         return left_out(error, skip_bad=self.skip_bad, option=self._option)
 
+    def keep(self, read: Read, check: Callable[[Structure], object]) -> Read:
+        """What was read, without the structures that a check refuses by an `MlipError`.
+
+        Raises:
+            BadRecordError: for the first of them, unless they are left out.
+        """
+        kept, faults = [], [*read.faults]
+        for index, structure in enumerate(read.structures):
+            try:
+                check(structure)
+                kept.append(index)
+            except MlipError as error:
+                name = structure.identifier
+                fault = str(error).removeprefix(f"{name}: ")
+                faults.append(self.fault(BadRecordError(name, fault)))
+        return Read([read.structures[index] for index in kept], read.positions[kept], faults)
+
     def sample(self, count: int) -> Read:
         """Frames drawn at random, always the same ones, none twice; all if there are no more."""
         places = np.arange(min(count, len(self)))
         positions = np.sort(shuffled(places, len(self), [SAMPLE_KEY]))
         _, first = np.unique(self.locate(positions), axis=1, return_index=True)
-        return self.read(positions[np.sort(first)])
+        chosen = positions[np.sort(first)]
+        with progress("sample", len(chosen)) as bar:
+            return self.read(chosen, report=lambda done: bar.update(done + 1, ""))
 
     def chunks(self, size: int) -> Iterator[Read]:
         """All frames of the first epoch in random order, always the same one."""

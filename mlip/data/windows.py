@@ -15,7 +15,6 @@ from mlip.data.frames import Frames
 from mlip.data.neighbors import NeighborList, neighbor_list
 from mlip.data.shapes import shape_of_batch
 from mlip.data.shuffle import shuffled
-from mlip.data.sources.source import BadRecordError
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
@@ -199,20 +198,15 @@ class Windows:
 
     def _read(self, job: Job) -> _Window:
         """Read the frames of a window; those that cannot be used are left out."""
+        neighbors: list[NeighborList] = []
+
+        def check(structure: Structure) -> None:
+            self._require_elements(structure)
+            neighbors.append(neighbor_list(structure, self.cutoff))
+
         read = self.frames.read(self.positions(job), job.epoch if self.shuffle else 0)
-        faults, neighbors = list(read.faults), []
-        usable: list[int] = []
-        for index, structure in enumerate(read.structures):
-            try:
-                self._require_elements(structure)
-                neighbors.append(neighbor_list(structure, self.cutoff))
-                usable.append(index)
-            except MlipError as error:
-                name = structure.identifier
-                fault = str(error).removeprefix(f"{name}: ")
-                faults.append(self.frames.fault(BadRecordError(name, fault)))
-        structures = [read.structures[index] for index in usable]
-        return _Window(structures, neighbors, read.positions[usable], faults)
+        read = self.frames.keep(read, check)
+        return _Window(read.structures, neighbors, read.positions, read.faults)
 
     def _require_elements(self, structure: Structure) -> None:
         try:

@@ -29,6 +29,7 @@ class Column(NamedTuple):
 COLUMNS = (
     Column("num_structures", "structures", ""),
     Column("num_atoms", "atoms", ""),
+    Column("skipped_records", "left out", ""),
     Column("energy_mae_mev_per_atom", "energy MAE", "meV/atom"),
     Column("energy_rmse_mev_per_atom", "energy RMSE", "meV/atom"),
     Column("energy_rmse_mev", "total energy RMSE", "meV"),

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols
 
+from mlip.data.collate import species_index
 from mlip.data.frames import Frames
+from mlip.data.neighbors import NEAR, neighbor_list
+from mlip.data.sources.source import quoted
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 from mlip.potential import Potential, Prediction
@@ -19,6 +22,7 @@ from mlip.training.metrics import unwritable
 
 CHUNK = 1024  # structures of a streamed subset in memory at once
 KEPT = 4096  # structures of a streamed subset whose predictions are kept
+NAMED_FAULTS = 3  # records left out of a subset that say why
 
 Errors = dict[str, Any]
 
@@ -34,7 +38,8 @@ class Evaluation:
             `stress_mae_mev_per_a3`, `stress_rmse_mev_per_a3` per component; and
             `forces_by_element` with `num_atoms`, `mae_mev_per_a`, `rmse_mev_per_a` by chemical
             symbol. Errors without any label are left out. `skipped_records` counts records of a
-            streamed subset that cannot be used, if there are any.
+            streamed subset that cannot be used, if there are any, and `faults` says why, for
+            some of them.
         arrays: float64, for each subset of S structures and A atoms, by `SUBSET/NAME`:
             `num_atoms` (S,), `numbers` (A,), `e0` (S,) (ΣE0 of the structure, eV), `energy` and
             `energy_reference` (S,) (total, eV), `forces` and `forces_reference` (A, 3) (eV/Å);
@@ -89,8 +94,10 @@ def evaluate_subsets(
         if not structures:
             raise MlipError(f"the subset {name!r} has no structures; correct dataset.tests.{name}.")
         errors, kept, skipped = _ErrorSums(), [], 0
-        for chunk, faults in _chunks(structures):
+        left_out: list[str] = []
+        for chunk, faults in _chunks(structures, potential):
             skipped += len(faults)
+            left_out = [*left_out, *faults][:NAMED_FAULTS]
             if not chunk:
                 continue
             values = _collect(chunk, _predict(potential, chunk, batch_size), potential.e0)
@@ -100,17 +107,48 @@ def evaluate_subsets(
                 kept.append(values)
             errors.add(values)
         if not kept:
-            raise MlipError(f"none of the {skipped} records of the subset {name!r} can be used.")
-        summary[name] = errors.summary() | ({"skipped_records": skipped} if skipped else {})
+            raise MlipError(
+                f"none of the {skipped} records of the subset {name!r} can be used, beginning "
+                f"with {quoted(left_out)}."
+            )
+        summary[name] = errors.summary()
+        if skipped:
+            summary[name] |= {"skipped_records": skipped, "faults": left_out}
         arrays |= {f"{name}/{key}": value for key, value in _joined(kept).items()}
     return Evaluation(summary, arrays)
 
 
-def _chunks(structures: Sequence[Structure]) -> Iterator[tuple[Sequence[Structure], list[str]]]:
-    """The structures in pieces that fit into memory, and the faults of those left out."""
+def left_out_notes(summary: Mapping[str, Errors]) -> list[str]:
+    """One sentence for each subset of which records were left out.
+
+    Args:
+        summary: as in `Evaluation`.
+    """
+    return [
+        f"{name}: left out {errors['skipped_records']} records that cannot be used, beginning "
+        f"with {quoted(errors['faults'])}"
+        for name, errors in summary.items()
+        if "skipped_records" in errors
+    ]
+
+
+def _chunks(
+    structures: Sequence[Structure], potential: Potential
+) -> Iterator[tuple[Sequence[Structure], list[str]]]:
+    """The structures in pieces that fit into memory, and the faults of those left out.
+
+    Left out of a stream is what training leaves out: elements that the model does not know, and
+    atoms on one spot.
+    """
+
+    def check(structure: Structure) -> None:
+        species_index(structure, potential.elements)
+        neighbor_list(structure, NEAR)
+
     if isinstance(structures, Frames):
         for read in structures.chunks(CHUNK):
-            yield read.structures, read.faults
+            usable = structures.keep(read, check)
+            yield usable.structures, usable.faults
     else:
         yield structures, []
 

@@ -1,5 +1,6 @@
 import pickle
 from collections import Counter
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -74,3 +75,16 @@ def test_chunks_hold_every_frame_once():
 def test_they_can_be_sent_to_another_process():
     frames = pickle.loads(pickle.dumps(Frames([part(5)])))
     assert frames[2].identifier == "made_up#2"
+
+
+def test_a_sample_is_read_with_a_bar(monkeypatch):
+    shown = []
+
+    class Bar:
+        def update(self, step, text):
+            shown.append(step)
+
+    begin = lambda label, total: shown.append((label, total)) or nullcontext(Bar())  # noqa: E731
+    monkeypatch.setattr("mlip.data.progress._begin", begin)
+    assert len(Frames([part(9)]).sample(4).structures) == 4
+    assert shown == [("sample", 4), 1, 2, 3, 4]

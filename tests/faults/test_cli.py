@@ -1,6 +1,7 @@
 """What goes wrong at the command line is one clear message, exit status 2, and nothing lost."""
 
 import errno
+import json
 import os
 import re
 import signal
@@ -181,6 +182,26 @@ def test_what_evaluate_reads_is_described_like_other_data(trained, data_folder, 
     with np.load(tmp_path / "run" / "predictions.npz") as arrays:
         masked = np.isnan(arrays["some/forces_reference"]).all(axis=1)
     assert masked.sum() == 4
+
+
+def test_evaluate_leaves_out_frames_of_large_data(
+    trained, data_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("mlip.data.dataset.STREAM_ABOVE", 3)
+    frames = read(data_folder / "test.xyz", ":")
+    frames[1].symbols[0] = "S"
+    frames[4].positions[1] = frames[4].positions[0]
+    write(tmp_path / "large.xyz", frames)
+    words = ["evaluate", f"model={trained}/model.mlip", f"data={tmp_path}/large.xyz"]
+    message = failure([*words, f"run.dir={tmp_path}/refused"], capsys)
+    assert re.search(r"large\.xyz#[14]: .* set on_bad_record=skip", message)
+    assert main([*words, f"run.dir={tmp_path}/run", "on_bad_record=skip"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "left out 2 records that cannot be used, beginning with" in printed
+    for fault in (r"large\.xyz#1: element S is not known", r"large\.xyz#4: atoms 0 and 1 are"):
+        assert re.search(fault, printed)
+    (errors,) = json.loads((tmp_path / "run" / "evaluation.json").read_text()).values()
+    assert (errors["num_structures"], errors["skipped_records"]) == (4, 2)
 
 
 def test_energies_of_another_kind_are_not_evaluated(data_folder):

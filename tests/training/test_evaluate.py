@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 
 from mlip.data.frames import Frames, Part
+from mlip.data.sources.source import BadRecordError
 from mlip.errors import MlipError
 from mlip.potential import Potential
 from mlip.training.evaluate import evaluate_subsets
@@ -60,13 +62,40 @@ def test_a_stream_has_the_errors_of_all_its_frames(potential, monkeypatch):
     structures = [structure for index, structure in enumerate(MadeUp(11)) if index != 2]
     expected = evaluate_subsets(potential, {"s": structures}).summary["s"]
     streamed = found.summary["s"]
-    assert streamed.pop("skipped_records") == 1
+    assert streamed.pop("skipped_records") == len(streamed.pop("faults")) == 1
     assert streamed.pop("forces_by_element").keys() == expected.pop("forces_by_element").keys()
     assert streamed == pytest.approx(expected)
     assert 6 <= len(found.arrays["s/energy"]) < 10
     nothing = Frames([Part(MadeUp(5, bad=tuple(range(5))), range(5))], skip_bad=True)
     with pytest.raises(MlipError, match="none of the 5 records of the subset 'cold' can be used"):
         evaluate_subsets(potential, {"cold": nothing})
+
+
+class Faulty(MadeUp):
+    """Its record 3 has an element that the model does not know, its record 7 atoms on one spot."""
+
+    def __getitem__(self, index):
+        structure = super().__getitem__(index)
+        numbers, positions = structure.numbers.copy(), structure.positions.copy()
+        if index == 3:
+            numbers[0] = 16
+        if index == 7:
+            positions[1] = positions[0]
+        return dataclasses.replace(structure, numbers=numbers, positions=positions)
+
+
+def test_frames_of_a_stream_that_the_model_cannot_take_are_left_out_on_request(potential):
+    parts = [Part(Faulty(11, bad=(2,)), range(11))]
+    found = evaluate_subsets(potential, {"s": Frames(parts, skip_bad=True)}).summary["s"]
+    assert found.pop("skipped_records") == 3
+    faults = " | ".join(sorted(found.pop("faults")))
+    assert re.search(r"made_up#2: .* made_up#3: element S is .* made_up#7: atoms .* apart", faults)
+    usable = [s for index, s in enumerate(MadeUp(11)) if index not in (2, 3, 7)]
+    expected = evaluate_subsets(potential, {"s": usable}).summary["s"]
+    assert found.pop("forces_by_element").keys() == expected.pop("forces_by_element").keys()
+    assert found == pytest.approx(expected)
+    with pytest.raises(BadRecordError, match=r"made_up#\d: .*set dataset\.on_bad_record=skip"):
+        evaluate_subsets(potential, {"s": Frames([Part(Faulty(11), range(11))])})
 
 
 def test_only_labelled_structures_count(potential, structures):
