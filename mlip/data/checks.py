@@ -35,6 +35,7 @@ def examine(
     max_energy_per_atom: float,
     max_net_force: float,
     max_bond_stiffness: float,
+    sampled: Collection[str] = (),
 ) -> Findings:
     """Check labels, energies, net forces and geometry.
 
@@ -48,15 +49,18 @@ def examine(
         max_energy_per_atom: as in `PreflightSettings`.
         max_net_force: likewise.
         max_bond_stiffness: likewise.
+        sampled: the subsets whose structures are a sample of more.
     """
     findings = Findings()
+    first = next(iter(samples))
     for name, structures in samples.items():
         _check_labels(findings, name, structures)
-        _check_elements(findings, name, structures, elements)
+        where = f"the sample of {name}" if name in sampled else name
+        _check_elements(findings, where, structures, elements, sampled=first in sampled)
         _check_net_forces(findings, name, structures, max_net_force)
         _check_neighbors(findings, name, structures, cutoff)
         check_force_scale(findings, name, structures, max_bond_stiffness)
-    first, structures = next(iter(samples.items()))
+    structures = samples[first]
     _check_energies(
         findings, structures, e0, max_energy_per_atom, binding=reference != "referenced"
     )
@@ -91,19 +95,30 @@ def _check_labels(findings: Findings, name: str, structures: list[Structure]) ->
 
 
 def _check_elements(
-    findings: Findings, name: str, structures: list[Structure], elements: Sequence[int]
+    findings: Findings,
+    where: str,
+    structures: list[Structure],
+    elements: Sequence[int],
+    *,
+    sampled: bool,
 ) -> None:
+    """Find elements that are not those of the training data, or of their sample."""
     from ase.data import chemical_symbols
 
     bad = [s for s in structures if not np.isin(s.numbers, elements).all()]
     if bad:
         unknown = {int(number) for s in bad for number in s.numbers} - set(elements)
         symbols = " ".join(chemical_symbols[number] for number in sorted(unknown))
-        findings.fatal.append(
-            f"{name} contains {symbols}, which the training data do not, so that a model learns "
-            "nothing about it, whatever E0 there is; train on such frames, too, or leave them out: "
-            f"{_names(bad)}"
+        why = (
+            "the sample of the training data does not; the elements of streamed data are those of "
+            "the sample, those that the files name and those with an E0: name them all in "
+            "dataset.e0, prepare the training data (mlip data prepare), which finds them, or leave "
+            "such frames out (dataset.on_bad_record=skip)"
+            if sampled
+            else "the training data do not, so that a model learns nothing about it, whatever E0 "
+            "there is; train on such frames, too, or leave them out"
         )
+        findings.fatal.append(f"{where} contains {symbols}, which {why}: {_names(bad)}")
 
 
 def _check_net_forces(

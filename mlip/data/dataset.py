@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlip.data.collate import species_index
 from mlip.data.dataset_settings import STREAM_ABOVE, DatasetSettings, SplitUnit
 from mlip.data.e0 import E0Table, make_e0, require_belonging
 from mlip.data.files import Files
@@ -95,12 +96,19 @@ def load_dataset(settings: DatasetSettings) -> Dataset:
     elements = {int(number) for s in looked_at for number in s.numbers}
     sums = None
     if isinstance(train, Frames):  # some elements may be too rare for the sample
-        elements |= known_elements(train)
+        elements |= known_elements(train.parts)
         sums = known_sums(train)
     e0 = make_e0(settings.e0_choice, looked_at, isolated, elements=elements, sums=sums)
     require_belonging(settings.e0_choice, e0.values, loader.energy_reference)
     if isinstance(train, Frames):
         elements |= set(e0.values)
+    for name in samples:
+        samples[name] = loader.with_elements(name, samples[name], elements)
+    if isinstance(valid, list):
+        valid = loader.with_elements("valid", valid, elements)
+    for name, subset in tests.items():
+        if isinstance(subset, list):
+            tests[name] = loader.with_elements(name, subset, elements)
     return Dataset(
         settings=settings,
         train=train,
@@ -252,6 +260,30 @@ class _Loader:
                 f"{len(structures)} of {len(subset)} structures"
             )
         return structures
+
+    def with_elements(
+        self, name: str, structures: list[Structure], elements: Collection[int]
+    ) -> list[Structure]:
+        """The structures of a subset that a model of these elements can be used for.
+
+        Unless records are to be left out, these are all, and the check before training refuses.
+        """
+        if not self._skip_bad:
+            return structures
+        kept, faults = [], []
+        for structure in structures:
+            try:
+                species_index(structure, sorted(elements))
+                kept.append(structure)
+            except MlipError as error:
+                faults.append(str(error))
+        self.notes += _fault_notes(name, faults, len(structures))
+        if not kept:
+            raise MlipError(
+                f"dataset.{name}: all frames have elements that the training data lack, beginning "
+                f"with {quoted(faults)}."
+            )
+        return kept
 
     def _open(self, specification: str, **options: Any) -> Part:
         """A part whose energies count from the same zero as those of the others."""

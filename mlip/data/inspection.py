@@ -17,6 +17,7 @@ from mlip.data.frames import Frames, Part
 from mlip.data.preflight import PreflightSettings
 from mlip.data.sources.registry import SourceSettings
 from mlip.data.sources.source import BadRecordError, EnergyReference, quoted
+from mlip.data.stream_elements import known_elements
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
 
@@ -92,20 +93,24 @@ def inspect_subsets(
     isolated = [*isolated, *files.first_isolated_atoms(next(iter(subsets.values())))]
     reference = next(iter(found.values())).reference
     table, problem = _e0(e0, first, isolated, reference)
-    elements = sorted({int(number) for s in first for number in s.numbers})
+    sampled = [name for name, subset in found.items() if subset.sampled]
+    elements = {int(number) for s in first for number in s.numbers}
+    if next(iter(found)) in sampled:  # as when it is streamed
+        elements |= known_elements(next(iter(subsets.values())))
+        elements |= set(table.values) if table else set()
     findings = examine(
         structures,
         table or E0Table({}, "nowhere", None, None),
-        elements,
+        sorted(elements),
         cutoff=cutoff,
         reference=reference,
+        sampled=sampled,
         **(limits or PreflightSettings()).model_dump(),
     )
     if problem:
         findings.fatal.append(problem)
-    sampled = any(subset.sampled for subset in found.values())
     compared = {name: found for name, found in structures.items() if name not in may_repeat}
-    check_duplicates(findings, compared, apart, sampled=sampled)
+    check_duplicates(findings, compared, apart, sampled=bool(sampled))
     for name, subset in found.items():
         if not check_work(findings, name, subset.pairs):
             check_energy_scale(findings, name, subset.structures)

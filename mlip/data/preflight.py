@@ -76,6 +76,7 @@ def preflight(dataset: Dataset, cutoff: float) -> PreflightReport:
         dataset.elements,
         cutoff=cutoff,
         reference=dataset.energy_reference,
+        sampled=[name for name, subset in dataset.subsets.items() if isinstance(subset, Frames)],
         **limits,
     )
     for name, structures in samples.items():

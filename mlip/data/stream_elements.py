@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from mlip.data.frames import Frames
+from collections.abc import Sequence
+
+from mlip.data.frames import Frames, Part
 from mlip.data.tally import Tally
 
 
-def known_elements(train: Frames) -> set[int]:
-    """Atomic numbers that the files of a stream name without being read."""
-    found = [part.source.elements for part in train.parts]
+def known_elements(parts: Sequence[Part]) -> set[int]:
+    """Atomic numbers that the files of some parts name without being read."""
+    found = [part.source.elements for part in parts]
     return {number for elements in found if elements is not None for number in elements}
 
 

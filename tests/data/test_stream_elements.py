@@ -5,6 +5,8 @@ from ase.io import write
 from mlip.data import dataset as module
 from mlip.data.dataset import load_dataset
 from mlip.data.dataset_settings import DatasetSettings
+from mlip.data.files import Files
+from mlip.data.inspection import inspect_subsets
 from mlip.data.prepare import prepare
 from mlip.data.sources.registry import SourceSettings
 from mlip.errors import MlipError
@@ -58,3 +60,17 @@ def test_an_element_that_a_file_names_needs_an_e0_before_training(frames):
     assert load(frames, "a.xyz").elements == (1, 8)  # only reading all of it would tell
     np.savez(frames / "e0.npz", coeff=np.full(17, -10.0))
     assert 16 in load(frames, "a.db", e0="e0.npz").elements
+
+
+def test_an_inspection_knows_the_elements_that_files_name(frames, make_water):
+    files = Files(frames, SourceSettings())
+    atoms = make_water(50)
+    atoms.symbols[0] = "S"
+    write(frames / "other.xyz", atoms)
+    rest = {"other": [files.open("other.xyz")]}
+    for name, known in (("a.lmdb@:30", True), ("a.xyz@:30", False)):
+        found = inspect_subsets({"a": [files.open(name)], **rest}, sample=10, cutoff=3.0)
+        lines = [line for line in found.findings.fatal if line.startswith("other contains S")]
+        assert [("the sample of the training data does not" in line) for line in lines] == (
+            [] if known else [True]
+        )

@@ -180,6 +180,33 @@ def test_element_only_in_the_validation_data_whatever_e0_says(path):
     refused(path, message, valid="valid.xyz", valid_count=None, e0="e0.npz", preflight=limits)
 
 
+@pytest.mark.parametrize("subset", ["valid", "t"])
+def test_element_that_the_sample_of_streamed_data_lacks(path, subset):
+    frames = [water(seed) for seed in (50, 51, 52)]
+    frames[1].symbols[0] = "S"
+    write(path.with_name("rare.xyz"), frames)
+    given = {"valid": {"valid": "rare.xyz", "valid_count": None}, "t": {"tests": {"t": "rare.xyz"}}}
+    options = {**given[subset], "stream": True}
+    message = (
+        rf"the sample of {subset} contains S, which the sample of the training data does not; .*"
+        r"dataset\.e0, .*\(mlip data prepare\), .*dataset\.on_bad_record=skip\): rare\.xyz#1\."
+    )
+    refused(path, message, **options)
+    preflight(load(path, **options, e0={**E0, "S": -10_000.0}), 5.0)
+    dataset = load(path, **options, on_bad_record="skip")
+    preflight(dataset, 5.0)
+    assert [s.identifier for s in dataset.sample(subset)] == ["rare.xyz#0", "rare.xyz#2"]
+    (note,) = [note for note in dataset.notes if "cannot be used" in note]
+    assert note.startswith(f"{subset}: left out 1 of 3 records that cannot be used: rare.xyz#1: el")
+    with pytest.raises(MlipError, match=rf"dataset\.{subset}: all frames have elements that"):
+        load(path, **given[subset] | {"stream": True, "on_bad_record": "skip"} | only_rare(subset))
+
+
+def only_rare(subset: str) -> dict:
+    file = "rare.xyz@1:2"
+    return {"valid": file} if subset == "valid" else {"tests": {"t": file}}
+
+
 def test_a_periodic_cell_of_zero_volume(path):
     atoms = water(0)
     atoms.cell, atoms.pbc = [5, 5, 0], True
