@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONVOLUTION = "tensor_product@model.convolution"
 PRODUCT = "tensor_product@model.product"
 MACE = ["model=mace", "model.channels=32"]
-TDN = ["model=tdn", "model.channels=64", "optimizer.lr=0.003"]
+TDN = ["model=tdn", "model.channels=64"]
 SMALL_ESCN = ["model.lmax=2", "model.channels=32", "model.message_channels=16"]
 MODELS = {
     "mace": ("MACE", MACE),
