@@ -116,8 +116,10 @@ def _shared_by_resumed_runs(settings: TrainConfig, data: Data) -> dict[str, Any]
     """What a resumed run must agree on besides the training settings."""
     from mlip.data.dataset import fingerprint
     from mlip.data.frames import Frames
+    from mlip.models import fits_of
 
     dataset = data.dataset
+    fits = fits_of(data.config)
     return {
         "model": data.config.model_dump(mode="json"),
         "data": {
@@ -128,6 +130,7 @@ def _shared_by_resumed_runs(settings: TrainConfig, data: Data) -> dict[str, Any]
             "e0": {str(number): value for number, value in data.e0.items()},
         },
         "init_from": str(settings.init_from) if settings.init_from else None,
+        "fitted on this machine": {name: fit.fingerprint() for name, fit in fits.items()} or None,
     }
 
 

@@ -5,7 +5,8 @@
 - `config.yaml`: the model's configuration,
 - `weights.safetensors`: trainable arrays by their path in the model
   (`layers.0.linear.weights.1`),
-- `metadata.json`: format_version, elements, cutoff, units, E0, precision, provenance.
+- `metadata.json`: format_version, elements, cutoff, units, E0, precision, provenance,
+- `fits.safetensors`: decompositions that were fitted for the model, where it has such.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ from flax import nnx
 from pydantic import ValidationError
 
 from mlip.errors import MlipError
-from mlip.models import MODEL_CONFIGS, build_model
+from mlip.models import MODEL_CONFIGS, build_model, fits_of
 from mlip.potential import Potential
+from mlip.tensor_products.cp_decomposition import CPFactors
+from mlip.tensor_products.cp_fits import adopt, recorded
 
 FORMAT_VERSION = 1
+FITS = "fits.safetensors"
 UNITS = {"length": "Å", "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
 
 
@@ -50,6 +54,8 @@ def save(potential: Potential, path: str | os.PathLike[str]) -> Path:
         "weights.safetensors": safetensors.numpy.save(_weights(potential)),
         "metadata.json": json.dumps(_metadata(potential), indent=1),
     }
+    if fits := _fits(potential):
+        members[FITS] = safetensors.numpy.save(fits)
     try:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
             for name, content in members.items():
@@ -81,6 +87,8 @@ def load(path: str | os.PathLike[str]) -> Potential:
             metadata = json.loads(archive.read("metadata.json"))
             config = yaml.safe_load(archive.read("config.yaml"))
             weights = safetensors.numpy.load(archive.read("weights.safetensors"))
+            has_fits = FITS in archive.namelist()
+            fits = safetensors.numpy.load(archive.read(FITS)) if has_fits else {}
     except (
         zipfile.BadZipFile,
         KeyError,
@@ -98,7 +106,7 @@ def load(path: str | os.PathLike[str]) -> Potential:
             "install a newer jax-mlip."
         )
     try:
-        return _rebuild(source, config, weights, metadata)
+        return _rebuild(source, config, weights, metadata, fits)
     except (KeyError, ValidationError) as error:
         raise MlipError(
             f"{source}: its metadata.json or config.yaml is not complete ({error}); "
@@ -107,7 +115,11 @@ def load(path: str | os.PathLike[str]) -> Potential:
 
 
 def _rebuild(
-    source: Path, config: dict[str, Any], weights: dict[str, np.ndarray], metadata: dict[str, Any]
+    source: Path,
+    config: dict[str, Any],
+    weights: dict[str, np.ndarray],
+    metadata: dict[str, Any],
+    fits: dict[str, np.ndarray],
 ) -> Potential:
     if config.get("name") not in MODEL_CONFIGS:
         raise MlipError(
@@ -115,10 +127,23 @@ def _rebuild(
             f"{', '.join(MODEL_CONFIGS)}; install a newer jax-mlip."
         )
     precision = metadata["precision"]
-    with jax.enable_x64(precision == "float64" or bool(jax.config.jax_enable_x64)):
+    stored = {
+        name: CPFactors(*(fits[f"{name}.{slot}"] for slot in CPFactors._fields))
+        for name in {key.split(".")[0] for key in fits}
+    }
+    adopt(stored, source)
+    with (
+        jax.enable_x64(precision == "float64" or bool(jax.config.jax_enable_x64)),
+        recorded() as used,
+    ):
         settings = MODEL_CONFIGS[config["name"]].model_validate(config)
         model = build_model(settings, rngs=nnx.Rngs(0), dtype=jnp.dtype(precision))
         _assign(source, model, weights)
+    if missing := sorted(used.keys() - stored.keys()):
+        raise MlipError(
+            f"{source}: the cp decomposition {missing[0]}, which is fitted for each model, is not "
+            "in the file, and a new fit may differ; save or train the model again."
+        )
     e0 = {atomic_numbers[symbol]: energy for symbol, energy in metadata["e0"].items()}
     return Potential(
         model,
@@ -148,6 +173,14 @@ def _named_params(model: nnx.Module) -> list[tuple[str, nnx.Param]]:
 
 def _weights(potential: Potential) -> dict[str, np.ndarray]:
     return {name: np.asarray(param[...]) for name, param in _named_params(potential.model)}
+
+
+def _fits(potential: Potential) -> dict[str, np.ndarray]:
+    return {
+        f"{name}.{slot}": factor
+        for name, factors in fits_of(potential.config).items()
+        for slot, factor in factors._asdict().items()
+    }
 
 
 def _config_yaml(potential: Potential) -> str:

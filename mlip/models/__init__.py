@@ -11,10 +11,10 @@ from mlip.models.common import ModelConfig
 from mlip.models.escn import ESCN, ESCNConfig
 from mlip.models.mace import MACE, MACEConfig
 from mlip.models.nequip import NequIP, NequIPConfig
-from mlip.models.operators import choose_operators
+from mlip.models.operators import choose_operators, fits_of
 from mlip.models.tdn import TDN, TDNConfig
 
-__all__ = ["MODEL_CONFIGS", "ModelConfig", "build_model", "choose_operators"]
+__all__ = ["MODEL_CONFIGS", "ModelConfig", "build_model", "choose_operators", "fits_of"]
 
 _MODELS: dict[type[ModelConfig], Callable[..., nnx.Module]] = {
     MACEConfig: MACE,

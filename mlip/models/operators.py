@@ -1,4 +1,4 @@
-"""Replacing `auto` in a model's config by the operator that is fastest for the graphs at hand."""
+"""The operators of a model's config: the fastest in the place of `auto`, and what was fitted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TypeVar
 from mlip.models.common import ModelConfig
 from mlip.tensor_products.auto import Choice, GraphSize, choose_convolution, choose_power
 from mlip.tensor_products.build import family_of, shared_families
+from mlip.tensor_products.cp_decomposition import CPFactors
+from mlip.tensor_products.cp_fits import recorded
 from mlip.tensor_products.registry import AutoSettings
 
 C = TypeVar("C", bound=ModelConfig)
@@ -33,6 +35,13 @@ def choose_operators(config: C, size: GraphSize, dtype: str) -> tuple[C, list[st
     sentences = [_sentence(field, choice) for field, choice in choices.items()]
     chosen = {field: choice.settings for field, choice in choices.items()}
     return config.model_copy(update=chosen), sentences
+
+
+def fits_of(config: ModelConfig) -> dict[str, CPFactors]:
+    """The decompositions that were fitted for the operators of a model, by name."""
+    with recorded() as found:
+        type(config).model_validate(config.model_dump())  # which builds every operator
+    return found
 
 
 def _choose(config: ModelConfig, field: str, size: GraphSize, dtype: str) -> Choice:

@@ -102,12 +102,14 @@ class Choice(NamedTuple):
             those that are one program here; empty where there was one candidate only.
         family: what they have in common.
         remembered: whether the times were read from the disk.
+        left_out: candidates that cannot give the degrees.
     """
 
     settings: Settings
     milliseconds: Mapping[str, float]
     family: str
     remembered: bool
+    left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         name = self.settings.name  # type: ignore[attr-defined]
@@ -118,7 +120,10 @@ class Choice(NamedTuple):
             names.setdefault(value, []).append(operator)
         times = ", ".join(f"{' = '.join(same)} {value:.2f} ms" for value, same in names.items())
         source = "as measured before" if self.remembered else "measured now"
-        return f"{name}, the fastest of family {self.family} ({times}; {source})"
+        text = f"{name}, the fastest of family {self.family} ({times}; {source})"
+        if not self.left_out:
+            return text
+        return f"{text}, without {' and '.join(self.left_out)}, which cannot give the degrees"
 
 
 def choose_convolution(
@@ -140,12 +145,13 @@ def choose_convolution(
         built = [build_convolution(operator, *shape[:3]) for shape in shapes]
         graph = _graph(size)
 
-        def energy(features: list[jax.Array], harmonics: jax.Array) -> jax.Array:
-            total = jnp.zeros((), features[0].dtype)
-            for convolution, shape, x in zip(built, shapes, features, strict=True):
+        def energy(
+            features: list[jax.Array], harmonics: jax.Array, weights: list[jax.Array]
+        ) -> jax.Array:
+            total = jnp.zeros((), harmonics.dtype)
+            for convolution, shape, x, w in zip(built, shapes, features, weights, strict=True):
                 y = [harmonics[..., i] for i in range(dim(convolution.harmonics_lmax))]
-                weights = (size.blocks, size.width, convolution.num_weights * x.shape[-1])
-                parts = _messages(convolution, shape, x, y, jnp.ones(weights, x.dtype), graph)
+                parts = _messages(convolution, shape, x, y, w, graph)
                 total += sum(jnp.sum(part * part) for part in parts)
             return total
 
@@ -154,10 +160,14 @@ def choose_convolution(
         ]
         highest = max(shape.harmonics_lmax for shape in shapes)
         harmonics = _random((size.blocks, size.width, dim(highest)), dtype)
-        return _lowered(jax.grad(energy, argnums=(0, 1)), features, harmonics)
+        weights = [
+            _random((size.blocks, size.width, one.num_weights * shape.channels), dtype)
+            for one, shape in zip(built, shapes, strict=True)
+        ]
+        return _lowered(jax.grad(energy, argnums=(0, 1, 2)), features, harmonics, weights)
 
     members = family_members(family, "convolution")
-    key = ["convolution", [list(shape) for shape in shapes], list(size), dtype]
+    key = ["convolution with weights", [list(shape) for shape in shapes], list(size), dtype]
     return _choose(family, members, key, program)
 
 
@@ -233,7 +243,8 @@ def _choose(
         times = _measure(candidates, program)
         memory.write(times)
     fastest = min(times, key=lambda name: times[name])
-    return Choice(candidates[fastest], times, family, remembered)
+    left_out = tuple(sorted(candidates.keys() - times.keys()))
+    return Choice(candidates[fastest], times, family, remembered, left_out)
 
 
 def _measure(

@@ -18,6 +18,7 @@ from mlip.nn.irreps import degree_slice, dim
 from mlip.nn.wigner import edge_frame
 from mlip.settings import Settings
 from mlip.tensor_products.cp_decomposition import EXACT, CPFactors, best_fit
+from mlip.tensor_products.cp_fits import fitted
 from mlip.tensor_products.fused import FusedPaths, fused_tensor
 from mlip.tensor_products.pointwise import (
     MatrixPoints,
@@ -140,15 +141,15 @@ def rank_that_is_exact(settings: CPSettings, *degrees: int) -> str | None:
     )
 
 
-@cache
 def cp_factors(
     lmax1: int, lmax2: int, output_lmax: int, paths: FusedPaths, rank: Rank
 ) -> CPFactors:
     """The decomposition of the fused tensor of some degrees.
 
     Exact ones and those of rank 7 L² (L the highest degree that is reached) come with the program.
-    Other ranks are fitted when asked for, in seconds up to L = 3, always from the same seeds; since
-    two machines round differently, such fits may differ by more than rounding.
+    Other ranks are fitted when asked for, in seconds up to L = 3, always from the same seeds, once
+    in a process. Since two machines round differently, such fits may differ by more than rounding:
+    a saved model holds its own (`cp_fits`).
 
     Args:
         lmax1: highest degree of the first factor.
@@ -199,9 +200,11 @@ def _sorted_factors(degrees: tuple[int, int, int], paths: FusedPaths, rank: Rank
     shipped = factor_file(degrees, paths, "paper")
     if limit == paper_rank(degrees[-1]) and shipped.is_file():
         return CPFactors(**load_file(shipped))
-    return best_fit(fused_tensor(*degrees, paths), limit, SEEDS)[0]
+    name = f"{paths}_{'_'.join(map(str, degrees))}_{limit}"
+    return fitted(name, lambda: best_fit(fused_tensor(*degrees, paths), limit, SEEDS)[0])
 
 
+@cache
 def _exact_factors(degrees: tuple[int, int, int], paths: FusedPaths) -> CPFactors:
     """The shipped ones; or else those of three equal degrees, cut, if they beat trivial ones."""
     shipped, cube = (factor_file(d, paths, "exact") for d in (degrees, (degrees[-1],) * 3))

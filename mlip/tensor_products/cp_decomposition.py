@@ -51,6 +51,11 @@ class CPFactors(NamedTuple):
         content = b"".join(np.ascontiguousarray(factor, "<f8").tobytes() for factor in self)
         return hashlib.sha256(content).hexdigest()
 
+    def fingerprint(self) -> str:
+        """Short hash of what the products add up to, alike for sums that differ by rounding."""
+        rounded = np.round(self.tensor(), 6) + 0.0  # no negative zeros
+        return hashlib.sha256(rounded.astype("<f8").tobytes()).hexdigest()[:12]
+
 
 def alternating_least_squares(
     tensor: Float[np.ndarray, "d1 d2 d3"], rank: int, seed: int

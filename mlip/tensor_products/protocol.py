@@ -45,7 +45,7 @@ class NodeProduct(ABC):
     """
 
     paths: tuple[Paths, ...] = ("even",)
-    """The sets of couplings that can be asked for; the first is the default."""
+    """The sets of couplings that can be asked for; a call that names none asks for `even` ones."""
     exact: bool = True
     """Whether the map is equivariant to rounding, or only approximately."""
 
@@ -212,9 +212,11 @@ def check_reach(operator: str, lmax1: int, lmax2: int, output_lmax: int) -> None
 def check_paths(product: NodeProduct, paths: Paths) -> None:
     """Raise for couplings that a product does not form."""
     if paths not in product.paths:
+        mixed = paths == "mixed"
+        other = "path_shared with paths=all" if mixed else "clebsch_gordan_dense"
         raise MlipError(
             f"{type(product).__name__} forms {' and '.join(product.paths)} couplings, not {paths} "
-            "ones; clebsch_gordan_dense forms all."
+            f"ones; ask for {product.paths[0]} ones, or take {other}, which forms {paths} ones."
         )
 
 

@@ -19,7 +19,13 @@ from mlip.tensor_products.clebsch_gordan import (
     ClebschGordanSparse,
     ClebschGordanSparseSettings,
 )
-from mlip.tensor_products.cp import CPSettings, cp_convolution, cp_product, rank_that_is_exact
+from mlip.tensor_products.cp import (
+    MAX_DEGREE,
+    CPSettings,
+    cp_convolution,
+    cp_product,
+    rank_that_is_exact,
+)
 from mlip.tensor_products.edgewise import EdgewiseConvolution, Weighting
 from mlip.tensor_products.gaunt import (
     GauntGrid,
@@ -68,6 +74,8 @@ class Operator(NamedTuple):
         even_twin: an operator that does the same where odd couplings cannot take part.
         family: what it computes; operators of one family compute the same in different ways.
         product_family: what it computes as a product, where that is something else.
+        last_degree: highest degree it takes and gives; `None`: any.
+        complete: whether its many-body product reaches every coupling of natural parity.
     """
 
     settings: type[Settings]
@@ -79,6 +87,8 @@ class Operator(NamedTuple):
     even_twin: str = ""
     family: str = ""
     product_family: str = ""
+    last_degree: int | None = None
+    complete: bool = False
 
     @property
     def name(self) -> str:
@@ -133,23 +143,27 @@ OPERATORS: dict[str, Operator] = {
             product=_sparse,
             convolution=lambda settings, *degrees: ChannelwiseConvolution(*degrees),
             family="clebsch_gordan",
+            complete=True,
         ),
         Operator(
             SymmetricContractionSettings,
             power=lambda settings, *sizes, **kwargs: SymmetricContraction(*sizes, **kwargs),
             power_check=check_power,
+            complete=True,
         ),
         Operator(
             ClebschGordanDenseSettings,
             product=_plain(ClebschGordanDense),
             convolution=_edgewise(_plain(ClebschGordanDense), "copy"),
             family="clebsch_gordan",
+            complete=True,
         ),
         Operator(
             ClebschGordanSparseSettings,
             product=_sparse,
             convolution=_edgewise(_sparse, "copy"),
             family="clebsch_gordan",
+            complete=True,
         ),
         Operator(
             PathSharedSettings,
@@ -166,6 +180,7 @@ OPERATORS: dict[str, Operator] = {
             without_effect=rank_that_is_exact,
             family="path_shared",
             product_family="cp",  # powers of path_shared go through pseudo-tensors as well
+            last_degree=MAX_DEGREE,
         ),
         Operator(
             SO2Settings,

@@ -64,8 +64,9 @@ def test_negative_degree(name, place):
 def test_degree_that_the_factors_do_not_couple_to(name):
     """It is refused, but for the operator that gives it; up to there no degree is empty."""
     for role, build in built_roles(name).items():
+        any_output = getattr(build(1, 1, 1), "any_output", False)
         for degrees, highest in (((1, 1, 3), 2), ((0, 2, 4), 2), ((2, 1, 4), 3)):
-            if name == "so2":
+            if any_output:
                 assert build(*degrees).output_multiplicity == (1,) * (degrees[2] + 1)
                 continue
             with pytest.raises(MlipError) as error:
@@ -125,7 +126,21 @@ def test_couplings_that_are_not_formed(case):
         ):
             with pytest.raises(MlipError) as error:
                 call(paths)
-            sentence(error, f"couplings, not {paths} ones")
+            others = {"mixed": "path_shared with paths=all"}
+            assert str(error.value) == (
+                f"{type(product).__name__} forms {' and '.join(product.paths)} couplings, not "
+                f"{paths} ones; ask for {product.paths[0]} ones, or take "
+                f"{others.get(paths, 'clebsch_gordan_dense')}, which forms {paths} ones."
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sets"),
+    [("clebsch_gordan_dense", {}, {"even", "odd"}), ("path_shared", {"paths": "all"}, {"mixed"})],
+)
+def test_operators_to_take_for_couplings_that_another_does_not_form(name, options, sets):
+    """What the sentence above promises of them."""
+    assert set(build_product(OPERATORS[name].settings(**options), 1, 1, 1).paths) == sets
 
 
 @convolutions

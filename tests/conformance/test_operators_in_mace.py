@@ -14,12 +14,23 @@ from mlip.cli.schema import SCHEMAS
 from mlip.cli.validate import validate
 from mlip.models import build_model
 from mlip.nn.geometry import edge_vectors
+from mlip.potential import Potential
 from mlip.tensor_products.registry import OPERATORS
-from tests.support.potentials import potential_of
+from tests.support.potentials import SHAPE, moved, outputs, potential_of
 from tests.support.quickstart import CUTOFF, molecules, train
 from tests.support.tensor_products import choices
+from tests.tolerances import FLOAT64
 
 STEPS = 30
+SHORT = 12
+PAIRS = [
+    ("cp_paper", "gaunt_quadrature"),
+    ("so2", "gaunt_quadrature"),
+    ("channelwise", "gaunt_poisson"),
+    ("channelwise", "vector_signal"),
+    ("channelwise", "matrix"),
+]
+DISTANCE = 3e-5  # of central differences, Å
 SMALL = (
     "dataset=quickstart",
     f"model.cutoff={CUTOFF}",
@@ -52,6 +63,28 @@ def test_trains_on_real_molecules(name):
     _, losses = train(potential.model, STEPS)
     assert np.all(np.isfinite(losses))
     assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("convolution", "product"), PAIRS)
+def test_pairs_train_and_keep_forces_that_are_the_gradient(convolution, product):
+    """Small, one program for the training and one for energies and forces after it."""
+    correlation = 3 if product == "gaunt_poisson" else 2  # where odd couplings take part
+    tiny = ("model.channels=2", "model.lmax=1", f"model.correlation={correlation}")
+    config = config_with(*tiny, convolution=convolution, product=product)
+    model, losses = train(potential_of(config, seed=1).model, SHORT)
+    assert np.all(np.isfinite(losses))
+    assert losses[-1] < 0.9 * losses[0]
+
+    e0 = dict.fromkeys(config.elements, 0.0)
+    trained = Potential(model, elements=config.elements, e0=e0, precision="float64")
+    one = molecules().structures[0]
+    direction = np.random.default_rng(0).normal(size=one.positions.shape) / np.sqrt(3 * len(one))
+    around = [moved(one, one.positions + sign * DISTANCE * direction) for sign in (0, 1, -1)]
+    plain, ahead, behind = outputs(trained, around, SHAPE)
+    expected = float(behind.energy - ahead.energy) / (2 * DISTANCE)
+    atol = FLOAT64.finite_difference * np.abs(plain.forces).max()
+    np.testing.assert_allclose(np.sum(direction * plain.forces), expected, rtol=0, atol=atol)
 
 
 @cache

@@ -32,7 +32,6 @@ WITH_OPTIONS = (2, 3)
 TO_DERIVE = (1, 2)  # of larger ones programs with second derivatives compile slowly
 ELEMENTS, CHANNELS, SAMPLES = 2, 8, 24
 NEGLIGIBLE = 1e-9  # of a singular value, relative to the largest
-COMPLETE = {"clebsch_gordan", "symmetric_contraction"}  # families that reach every coupling
 
 
 class PowerCase(NamedTuple):
@@ -161,7 +160,7 @@ def test_power_consists_of_couplings(power, check, record_property):
     check("couplings", max(rest), found.exact)
     # Each number of factors adds something of its own.
     assert all(n >= correlation for n in reached)
-    if (power.operator.family or power.case.name) in COMPLETE:
+    if power.operator.complete:
         assert reached == possible
 
 

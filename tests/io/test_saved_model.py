@@ -13,7 +13,8 @@ from flax import nnx
 
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
-from mlip.io.saved_model import FORMAT_VERSION, load, save
+from mlip.io.saved_model import FITS, FORMAT_VERSION, load, save
+from mlip.tensor_products import cp, cp_fits
 from tests.support.potentials import (
     escn_config,
     mace_config,
@@ -102,6 +103,47 @@ def test_file_of_format_1_is_still_read():
     for each, prediction in zip(expected, potential.predict(structures), strict=True):
         np.testing.assert_allclose(prediction.energy, each["energy"], atol=FLOAT64.energy, rtol=0)
         np.testing.assert_allclose(prediction.forces, each["forces"], atol=FLOAT64.forces, rtol=0)
+
+
+@pytest.fixture
+def with_a_fit(tmp_path, monkeypatch):
+    """A saved model whose decomposition was fitted on another machine; and its forces there."""
+    monkeypatch.setattr(cp_fits, "_known", {})
+    config = mace_config(
+        num_layers=1, channels=2, convolution={"name": "cp", "rank": 3, "paths": "all"}
+    )
+    there = potential_of(config)
+    (forces,) = [one.forces for one in there.predict([molecule(0)])]
+    path = save(there, tmp_path / "model.mlip")
+    monkeypatch.setattr(cp_fits, "_known", {})
+    monkeypatch.setattr(cp, "SEEDS", [17])  # stands for another machine
+    return path, forces
+
+
+def test_a_fitted_decomposition_comes_with_the_model(with_a_fit, tmp_path):
+    path, forces = with_a_fit
+    again = load(save(load(path), tmp_path / "again.mlip"))
+    np.testing.assert_array_equal(again.predict([molecule(0)])[0].forces, forces)
+    assert member(tmp_path / "again.mlip", FITS) == member(path, FITS)
+
+
+def test_only_a_fitted_decomposition_is_stored(saved):
+    with zipfile.ZipFile(saved) as archive:
+        assert FITS not in archive.namelist()
+
+
+def test_a_fit_beside_another_of_the_same_name_is_refused(with_a_fit):
+    path, _ = with_a_fit
+    cp.cp_factors(0, 1, 1, "all", 3)
+    with pytest.raises(MlipError, match=r"model\.mlip was trained with another fit .* all_0_1_1_3"):
+        load(path)
+
+
+def test_a_file_without_the_fit_that_it_needs_is_refused(with_a_fit):
+    path, _ = with_a_fit
+    rewrite(path, **{FITS: safetensors.numpy.save({})})
+    with pytest.raises(MlipError, match=r"decomposition all_0_1_1_3, .* is not in the file"):
+        load(path)
 
 
 def test_missing_file(tmp_path):

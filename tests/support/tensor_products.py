@@ -17,14 +17,12 @@ from mlip.nn.geometry import lengths_and_directions, with_dummy_padding
 from mlip.nn.irreps import clebsch_gordan, degree_slice, dim
 from mlip.nn.spherical_harmonics import spherical_harmonics
 from mlip.tensor_products.build import build_convolution, build_product
-from mlip.tensor_products.cp import MAX_DEGREE
 from mlip.tensor_products.registry import OPERATORS
 from tests.support.derivatives import derivatives
 from tests.support.rotations import harmonics, random_rotation, representation
 
 EVERY_DEGREE = 4  # up to it each operator is tested, whatever it costs
 AFFORDABLE = 30_000  # multiplications; beyond that degree others take too long to compile
-LAST_DEGREE = {"cp": MAX_DEGREE}  # of operators that say that they end there
 CHOICES = Path(__file__).parents[2] / "configs" / "tensor_product"
 SAMPLES = 4
 ROTATION = random_rotation(3)
@@ -66,10 +64,11 @@ def all_cases(role, degrees, others_at=None):
         if builder is None or builder in seen:
             continue
         seen.append(builder)
-        found += [Case(name, (), degree) for degree in degrees]
+        last = operator.last_degree
+        found += [Case(name, (), degree) for degree in degrees if last is None or degree <= last]
         if others_at is not None:
             found += [Case(name, options, others_at) for options in other_options(name)]
-    return [case for case in found if case.degree <= LAST_DEGREE.get(case.name, case.degree)]
+    return found
 
 
 def other_options(name) -> list[tuple[tuple[str, object], ...]]:

@@ -150,6 +150,26 @@ def test_members_that_cannot_give_the_degrees_are_left_out():
     shape = ConvolutionShape(0, 5, 5, 1)
     choice = choose_convolution("path_shared", [shape], SIZE, "float64")
     assert set(choice.milliseconds) == {"path_shared"}
+    assert choice.left_out == ("cp",)
+    assert str(choice).endswith("), without cp, which cannot give the degrees")
+
+
+def test_what_is_timed_takes_weights_and_gives_their_derivatives(monkeypatch):
+    """As in a training: with weights that the compiler knows, operators would do less."""
+    programs = []
+    compiled = auto._compiled
+    monkeypatch.setattr(auto, "_compiled", lambda one: programs.append(one) or compiled(one))
+    names = choose().milliseconds
+    assert len(programs) == len(names)
+    num_weights = build_convolution(OPERATORS["channelwise"].settings(), 1, 1, 1).num_weights
+    shape = (SIZE.blocks, SIZE.width, 2 * num_weights)
+    for program in programs:
+        _, _, (weights,) = program.arguments
+        assert weights.shape == program.lowered.out_info[2][0].shape == shape
+        assert np.unique(weights).size == weights.size
+        # None of the arguments has become a constant of the compiled program.
+        given = jax.tree.leaves(program.lowered.args_info)
+        assert [one.shape for one in given] == [(6, 4, 2), (8, 2, 4), shape]
 
 
 def test_times_of_another_version_do_not_count(monkeypatch):

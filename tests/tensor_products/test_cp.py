@@ -13,6 +13,7 @@ from mlip.data.collate import BatchShape, collate, count_blocks
 from mlip.data.neighbors import neighbor_list
 from mlip.errors import MlipError
 from mlip.nn.irreps import clebsch_gordan, degree_slice
+from mlip.tensor_products import cp, cp_fits
 from mlip.tensor_products.cp import (
     MAX_DEGREE,
     SHIPPED,
@@ -114,10 +115,31 @@ def test_fewer_products_leave_more():
         assert not product.exact
         factors = cp_factors(2, 2, 2, "all", rank)
         assert factors.rank == rank
-        assert factors is cp_factors(2, 2, 2, "all", rank)
         residuals.append(factors.residual(fused_tensor(2, 2, 2, "all")))
     assert residuals == sorted(residuals, reverse=True)
     assert residuals[-1] < 0.1
+
+
+def test_what_is_not_shipped_is_fitted_once(monkeypatch):
+    first = cp_factors(1, 1, 2, "all", 5)
+    monkeypatch.setattr(cp, "best_fit", None)
+    with cp_fits.recorded() as found:
+        again = cp_factors(1, 1, 2, "all", 5)
+        cp_factors(2, 1, 1, "all", 5)
+        cp_factors(1, 1, 2, "all", "exact")
+    assert again.sha256() == first.sha256()
+    moved = again._replace(first=again.first + 1e-12)
+    assert moved.sha256() != first.sha256()
+    assert moved.fingerprint() == first.fingerprint()
+    assert moved._replace(first=1.01 * moved.first).fingerprint() != first.fingerprint()
+    assert {name: factors.rank for name, factors in found.items()} == {"all_1_1_2_5": 5}
+
+
+def test_the_published_rank_is_never_fitted(monkeypatch):
+    monkeypatch.setattr(cp, "best_fit", None)
+    degrees = range(MAX_DEGREE + 1)
+    for l1, l2, l3, paths in combinations(degrees, degrees, degrees, ("even", "all")):
+        assert cp_factors(l1, l2, l3, paths, "paper").rank >= 1
 
 
 def test_the_exact_rank_is_never_exceeded():
