@@ -22,7 +22,6 @@ from tests.support.tensor_products import choices
 from tests.tolerances import FLOAT64
 
 STEPS = 30
-SHORT = 12
 PAIRS = [
     ("cp_paper", "gaunt_quadrature"),
     ("so2", "gaunt_quadrature"),
@@ -70,11 +69,11 @@ def test_trains_on_real_molecules(name):
 def test_pairs_train_and_keep_forces_that_are_the_gradient(convolution, product):
     """Small, one program for the training and one for energies and forces after it."""
     correlation = 3 if product == "gaunt_poisson" else 2  # where odd couplings take part
-    tiny = ("model.channels=2", "model.lmax=1", f"model.correlation={correlation}")
+    tiny = ("model.lmax=1", f"model.correlation={correlation}")
     config = config_with(*tiny, convolution=convolution, product=product)
-    model, losses = train(potential_of(config, seed=1).model, SHORT)
+    model, losses = train(potential_of(config, seed=1).model, 2 * STEPS)
     assert np.all(np.isfinite(losses))
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.8 * losses[0], losses
 
     e0 = dict.fromkeys(config.elements, 0.0)
     trained = Potential(model, elements=config.elements, e0=e0, precision="float64")

@@ -22,7 +22,7 @@ from tests.support.derivatives import derivatives
 from tests.support.rotations import harmonics, random_rotation, representation
 
 EVERY_DEGREE = 4  # up to it each operator is tested, whatever it costs
-AFFORDABLE = 30_000  # multiplications; beyond that degree others take too long to compile
+AFFORDABLE = 100_000  # multiplications; beyond that degree others take too long to compile
 CHOICES = Path(__file__).parents[2] / "configs" / "tensor_product"
 SAMPLES = 4
 ROTATION = random_rotation(3)
