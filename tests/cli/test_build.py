@@ -5,14 +5,18 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from mlip.cli.build import make_batches
 from mlip.cli.compose import compose
 from mlip.cli.schema import TrainConfig
+from mlip.cli.train import _shared_by_resumed_runs
 from mlip.cli.validate import validate
 from mlip.data.dataset import load_dataset
 from mlip.errors import MlipError
+from mlip.tensor_products import cp, cp_fits
+from mlip.training.checkpoints import Checkpoints
 from mlip.training.loop import fit
 from tests.support.cli import TINY
 from tests.support.training import fit_arguments
@@ -32,14 +36,39 @@ print(json.dumps([[batch.identifiers for batch in side.epoch(0)]
 """
 
 
-def batches(folder, *, stream):
+def settings_of(folder, *more, stream):
     words = [
         *TINY, f"dataset.root={folder}", "dataset.train=train.xyz", "dataset.valid=test.xyz",
-        "dataset.isolated_atoms=atoms.xyz", f"dataset.stream={str(stream).lower()}",
+        "dataset.isolated_atoms=atoms.xyz", f"dataset.stream={str(stream).lower()}", *more,
     ]  # fmt: skip
-    settings = validate(TrainConfig, compose("train", words))
+    return validate(TrainConfig, compose("train", words))
+
+
+def batches(folder, *, stream):
+    return batches_of(settings_of(folder, stream=stream))
+
+
+def batches_of(settings):
     dataset = load_dataset(settings.dataset)
     return make_batches(dataset, settings.model, batch_size=BATCH, precision="float32", seed=3)
+
+
+def test_a_run_is_not_resumed_with_another_fit(data_folder, tmp_path, monkeypatch):
+    """As on another machine, where the same decomposition is fitted to other numbers."""
+    monkeypatch.setattr(cp_fits, "_known", {})
+    words = ("model.lmax=1", "model.convolution={name: cp, rank: 3}")
+    settings = settings_of(data_folder, *words, stream=False)
+    data = batches_of(settings)
+    before = _shared_by_resumed_runs(settings, data)
+    checkpoints = Checkpoints(tmp_path, 1, print)
+    checkpoints.save(1, {"weights": np.zeros(1)}, {"settings": before})
+    checkpoints.wait()
+    assert checkpoints.newest(_shared_by_resumed_runs(settings, data), set()).step == 1
+    monkeypatch.setattr(cp_fits, "_known", {})
+    monkeypatch.setattr(cp, "SEEDS", [17])
+    with pytest.raises(MlipError, match=r"other settings: fitted on this machine\.\w+_3 was '"):
+        checkpoints.newest(_shared_by_resumed_runs(settings, data), set())
+    checkpoints.close()
 
 
 def names(found):
