@@ -209,7 +209,10 @@ def _take_over_architecture(
                 "weights fit the saved model's architecture only; leave one of them out."
             )
     if Path(path).expanduser().is_file():
+        from mlip.io.saved_model import adopt_fits
+
         config["model"] = saved_architecture(Path(path).expanduser())
+        adopt_fits(Path(path).expanduser())  # before the architecture is validated, which may fit
 
 
 def _check_architecture(config: DictConfig, items: Sequence[Override]) -> None:

@@ -34,6 +34,13 @@ from mlip.tensor_products.cp_fits import adopt, recorded
 
 FORMAT_VERSION = 1
 FITS = "fits.safetensors"
+DAMAGE = (
+    zipfile.BadZipFile,
+    KeyError,
+    ValueError,
+    yaml.YAMLError,
+    safetensors.SafetensorError,
+)
 UNITS = {"length": "Å", "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
 
 
@@ -87,18 +94,9 @@ def load(path: str | os.PathLike[str]) -> Potential:
             metadata = json.loads(archive.read("metadata.json"))
             config = yaml.safe_load(archive.read("config.yaml"))
             weights = safetensors.numpy.load(archive.read("weights.safetensors"))
-            has_fits = FITS in archive.namelist()
-            fits = safetensors.numpy.load(archive.read(FITS)) if has_fits else {}
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        ValueError,
-        yaml.YAMLError,
-        safetensors.SafetensorError,
-    ) as error:
-        raise MlipError(
-            f"{source} is not a complete .mlip file ({error}); copy or train it again."
-        ) from error
+            fits = _read_fits(archive)
+    except DAMAGE as error:
+        raise _incomplete(source, error) from error
     version = metadata.get("format_version")
     if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
         raise MlipError(
@@ -114,12 +112,44 @@ def load(path: str | os.PathLike[str]) -> Potential:
         ) from error
 
 
+def adopt_fits(path: str | os.PathLike[str]) -> None:
+    """Let what is built from now on use the fits of a saved model, as its weights expect.
+
+    Args:
+        path: the file.
+
+    Raises:
+        MlipError: if the file is damaged, or where another fit of the same name is in use.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            fits = _read_fits(archive)
+    except DAMAGE as error:
+        raise _incomplete(path, error) from error
+    adopt(fits, path)
+
+
+def _incomplete(path: str | os.PathLike[str], error: Exception) -> MlipError:
+    return MlipError(f"{path} is not a complete .mlip file ({error}); copy or train it again.")
+
+
+def _read_fits(archive: zipfile.ZipFile) -> dict[str, CPFactors]:
+    if FITS not in archive.namelist():
+        return {}
+    factors = safetensors.numpy.load(archive.read(FITS))
+    names = {key.rpartition(".")[0] for key in factors}
+    return {
+        name: CPFactors(*(factors[f"{name}.{slot}"] for slot in CPFactors._fields))
+        for name in names
+    }
+
+
 def _rebuild(
     source: Path,
     config: dict[str, Any],
     weights: dict[str, np.ndarray],
     metadata: dict[str, Any],
-    fits: dict[str, np.ndarray],
+    fits: dict[str, CPFactors],
 ) -> Potential:
     if config.get("name") not in MODEL_CONFIGS:
         raise MlipError(
@@ -127,11 +157,7 @@ def _rebuild(
             f"{', '.join(MODEL_CONFIGS)}; install a newer jax-mlip."
         )
     precision = metadata["precision"]
-    stored = {
-        name: CPFactors(*(fits[f"{name}.{slot}"] for slot in CPFactors._fields))
-        for name in {key.split(".")[0] for key in fits}
-    }
-    adopt(stored, source)
+    adopt(fits, source)
     with (
         jax.enable_x64(precision == "float64" or bool(jax.config.jax_enable_x64)),
         recorded() as used,
@@ -139,7 +165,7 @@ def _rebuild(
         settings = MODEL_CONFIGS[config["name"]].model_validate(config)
         model = build_model(settings, rngs=nnx.Rngs(0), dtype=jnp.dtype(precision))
         _assign(source, model, weights)
-    if missing := sorted(used.keys() - stored.keys()):
+    if missing := sorted(used.keys() - fits.keys()):
         raise MlipError(
             f"{source}: the cp decomposition {missing[0]}, which is fitted for each model, is not "
             "in the file, and a new fit may differ; save or train the model again."

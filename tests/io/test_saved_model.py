@@ -11,9 +11,12 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
+from mlip.cli.compose import compose
+from mlip.cli.schema import SCHEMAS
+from mlip.cli.validate import validate
 from mlip.data.structure import Structure
 from mlip.errors import MlipError
-from mlip.io.saved_model import FITS, FORMAT_VERSION, load, save
+from mlip.io.saved_model import FITS, FORMAT_VERSION, adopt_fits, load, save
 from mlip.tensor_products import cp, cp_fits
 from tests.support.potentials import (
     escn_config,
@@ -127,6 +130,12 @@ def test_a_fitted_decomposition_comes_with_the_model(with_a_fit, tmp_path):
     assert member(tmp_path / "again.mlip", FITS) == member(path, FITS)
 
 
+def test_a_training_that_goes_on_from_a_model_takes_its_fit(with_a_fit):
+    path, _ = with_a_fit
+    validate(SCHEMAS["train"], compose("train", ["dataset=quickstart", f"init_from={path}"]))
+    load(path)
+
+
 def test_only_a_fitted_decomposition_is_stored(saved):
     with zipfile.ZipFile(saved) as archive:
         assert FITS not in archive.namelist()
@@ -139,8 +148,12 @@ def test_a_fit_beside_another_of_the_same_name_is_refused(with_a_fit):
         load(path)
 
 
-def test_a_file_without_the_fit_that_it_needs_is_refused(with_a_fit):
+def test_a_file_without_the_whole_fit_that_it_needs_is_refused(with_a_fit):
     path, _ = with_a_fit
+    rewrite(path, **{FITS: b"damaged"})
+    for read in (load, adopt_fits):
+        with pytest.raises(MlipError, match=r"not a complete \.mlip file"):
+            read(path)
     rewrite(path, **{FITS: safetensors.numpy.save({})})
     with pytest.raises(MlipError, match=r"decomposition all_0_1_1_3, .* is not in the file"):
         load(path)
