@@ -168,7 +168,7 @@ def test_a_split_by_trajectory_is_the_same_in_another_format(tmp_path):
         split_records(files.open(name), FRACTIONS, "trajectory", 0).numbers
         for name in ("Data06.lmdb", "same.xyz")
     ]
-    assert open_source(tmp_path / "same.xyz").trajectory(18) == "000000176"
+    assert open_source(tmp_path / "same.xyz").trajectory(12) == "000000176"
     for name in FRACTIONS:
         np.testing.assert_array_equal(found[0][name], found[1][name])
 
