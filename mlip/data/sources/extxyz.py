@@ -290,7 +290,7 @@ def frame_numbers(text: bytes, name: str) -> np.ndarray:
 
 def _trajectory_in(comment: str) -> str | None:
     """The name of a trajectory as it is written: ASE would read 0042, or 4_2, as the number 42."""
-    found = dict(match.groups() for match in PAIR.finditer(comment))
+    found = {match[1]: match[2] for match in PAIR.finditer(comment)}
     name = next((found[key] for key in TRAJECTORY_KEYS if found.get(key)), None)
     if name is None or re.fullmatch(ENCLOSED, name) is None:
         return name
