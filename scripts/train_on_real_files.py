@@ -37,7 +37,7 @@ RUNS = {
     "3bpa/train_mixedT.xyz": SAME_LEVEL,
     "mptrj_tp/mpf-alkali-TP.xyz": ["dataset.e0=least_squares", "loss.stress_weight=10"],
     "nabladft/test_database.db": ATOMISATION,
-    "oc20": [*OC20_E0, *ROBUST],
+    "oc20": ["dataset.format=s2ef", *OC20_E0, *ROBUST],  # the same folder holds an ASE-LMDB
     "oc20/s2ef_60.aselmdb": [*OC20_E0, *ROBUST],
     # Elements that training frames lack have an E0; a stream takes such validation frames.
     "oc22_pickled/oc22_pickle16_train.pkl": [

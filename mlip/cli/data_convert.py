@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from mlip.cli.console import console
+from mlip.cli.data_prepare import prepare_with_bar
 from mlip.cli.schema_data import DataConvertConfig, SourceConfig
 
 NAMED = 5  # faults that are quoted
@@ -17,7 +18,7 @@ def run(settings: DataConvertConfig) -> None:
 
 
 def write_as(data: str, output: Path, settings: SourceConfig) -> None:
-    """Write some records as a file whose ending names the format.
+    """Write some records as a file whose ending names the format, with a progress bar.
 
     Args:
         data: the records, as on the command line.
@@ -27,20 +28,17 @@ def write_as(data: str, output: Path, settings: SourceConfig) -> None:
     Raises:
         MlipError: for a file that cannot be read or written.
     """
-    skip_bad = settings.on_bad_record == "skip"
     if output.suffix == ".lmdb":
-        from mlip.data.prepare import prepare
-
         workers = os.cpu_count() or 1
-        done = prepare(
-            data, output, settings.for_source(), cutoff=None, workers=workers, skip_bad=skip_bad
-        )
+        done = prepare_with_bar(data, output, settings, cutoff=None, workers=workers)
         _say(output, done.records, done.left_out, done.faults)
         return
     from mlip.data.convert import convert
-    from mlip.data.files import Files
+    from mlip.data.files import Files, require_no_shard
     from mlip.progress import StepProgress
 
+    require_no_shard(output, data, settings)
+    skip_bad = settings.on_bad_record == "skip"
     part = Files(Path(), settings.for_source(), prefix="").open(data)
     with StepProgress("records", len(part.records), 0, console()) as bar:
         converted = convert(
@@ -56,7 +54,7 @@ def write_as(data: str, output: Path, settings: SourceConfig) -> None:
 
 
 def _say(output: Path, records: int, left_out: int, faults: list[str]) -> None:
-    console().print(f"{records:,} records written to {output}", markup=False)
+    console().print(f"{output.name} holds {records:,} records", markup=False)
     if left_out:
         console().print(f"{left_out:,} records left out:", style="yellow")
         for fault in faults[:NAMED]:

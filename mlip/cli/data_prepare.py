@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlip.cli.console import console, pairs_table
-from mlip.cli.schema_data import DataPrepareConfig
+from mlip.cli.schema_data import DataPrepareConfig, SourceConfig
 
 if TYPE_CHECKING:
     from mlip.data.prepared_file import Progress
@@ -14,6 +15,28 @@ if TYPE_CHECKING:
 
 def run(settings: DataPrepareConfig) -> None:
     """Prepare, or go on, with a progress bar; print what the file holds."""
+    workers = (os.cpu_count() or 1) if settings.workers is None else settings.workers
+    progress = prepare_with_bar(
+        settings.data, settings.output, settings, cutoff=settings.cutoff, workers=workers
+    )
+    _print(settings, progress)
+
+
+def prepare_with_bar(
+    data: str, output: Path, settings: SourceConfig, *, cutoff: float | None, workers: int
+) -> Progress:
+    """Prepare, or go on, with a progress bar; say so if nothing was left to do.
+
+    Args:
+        data: the records, as on the command line.
+        output: the file.
+        settings: how they are read.
+        cutoff: within which neighbours are counted, Å; None: not at all.
+        workers: processes that read.
+
+    Raises:
+        MlipError: as `prepare`.
+    """
     from contextlib import ExitStack
 
     from mlip.data.prepare import prepare
@@ -26,22 +49,22 @@ def run(settings: DataPrepareConfig) -> None:
             nonlocal bar
             if bar is None:
                 begun = f", {progress.read} of them read before" if progress.read else ""
-                console().print(f"{settings.data}: {total} records{begun}", markup=False)
+                console().print(f"{data}: {total} records{begun}", markup=False)
                 bar = stack.enter_context(StepProgress("records", total, progress.read, console()))
             bar.update(progress.read, f"{progress.left_out} left out" if progress.left_out else "")
 
         progress = prepare(
-            settings.data,
-            settings.output,
+            data,
+            output,
             settings.for_source(),
-            cutoff=settings.cutoff,
-            workers=(os.cpu_count() or 1) if settings.workers is None else settings.workers,
+            cutoff=cutoff,
+            workers=workers,
             skip_bad=settings.on_bad_record == "skip",
             report=report,
         )
     if bar is None:
-        console().print(f"{settings.output} is finished; nothing was left to do", markup=False)
-    _print(settings, progress)
+        console().print(f"{output} is finished; nothing was left to do", markup=False)
+    return progress
 
 
 def _print(settings: DataPrepareConfig, progress: Progress) -> None:

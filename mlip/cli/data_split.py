@@ -11,10 +11,14 @@ from mlip.cli.schema_data import DataSplitConfig
 def run(settings: DataSplitConfig) -> None:
     """Split, report, and write the subsets if asked to."""
     from mlip.cli.data_convert import write_as
-    from mlip.data.files import Files, parse_slice
-    from mlip.data.split_files import split_records, write_split
+    from mlip.data.files import Files, parse_slice, require_no_shard
+    from mlip.data.split_files import require_free, split_records, write_split
     from mlip.progress import StepProgress
 
+    for ending in filter(None, (".npy", settings.files)):  # now, not after all has been read
+        paths = [settings.output / f"{name}{ending}" for name in settings.fractions]
+        require_free(paths)
+        require_no_shard(paths[0], settings.data, settings)
     part = Files(Path(), settings.for_source(), prefix="").open(settings.data)
     base = parse_slice(settings.data)[0]
     total = len(part.records)
@@ -27,7 +31,12 @@ def run(settings: DataSplitConfig) -> None:
             skip_bad=settings.on_bad_record == "skip",
             report=lambda number: bar.update(number, ""),
         )
-    paths = write_split(settings.output, split)
+
+    def write_records(numbers: Path) -> None:
+        if settings.files is not None:
+            write_as(f"{base}@{numbers}", numbers.with_suffix(settings.files), settings)
+
+    paths = write_split(settings.output, split, also=write_records)
     rows = [
         [name, f"{len(numbers):,}", f"{100 * len(numbers) / total:.1f} %", f"{base}@{path}"]
         for (name, numbers), path in zip(split.numbers.items(), paths, strict=True)
@@ -41,6 +50,3 @@ def run(settings: DataSplitConfig) -> None:
     ):
         if count:
             console().print(f"{count:,} records {what}", style="yellow", markup=False)
-    if settings.files is not None:
-        for path in paths:
-            write_as(f"{base}@{path}", path.with_suffix(settings.files), settings)

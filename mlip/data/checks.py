@@ -260,6 +260,7 @@ def check_duplicates(
     apart: Collection[str],
     *,
     sampled: bool,
+    drawn: Collection[str] = (),
 ) -> None:
     """Find structures that occur more than once.
 
@@ -268,6 +269,7 @@ def check_duplicates(
         samples: structures by subset.
         apart: subsets that must have nothing in common with those after them.
         sampled: whether the structures are samples of larger subsets, which can only be warned of.
+        drawn: subsets that another `dataset.split_by` would keep apart from the first one.
     """
     seen: dict[int, tuple[str, Structure]] = {}
     for name, structures in samples.items():
@@ -292,9 +294,12 @@ def check_duplicates(
             trained_on = {*apart} <= {"train", "valid"}
             where = "the training or validation data" if trained_on else "files before it"
             said = f"{len(shared)} structures of {name} also stand in {where} ({pairs})"
-            if sampled:
+            if not sampled:
+                either = ", or set exclude_duplicates_of_train for the subset"
+                findings.fatal.append(f"{said}; remove them{'' if name == 'valid' else either}")
+            elif name in drawn:
                 findings.warnings.append(f"{said}; dataset.split_by=trajectory keeps such apart")
             else:
-                findings.fatal.append(
-                    f"{said}; remove them, or set exclude_duplicates_of_train for the subset"
+                findings.warnings.append(
+                    f"{said}; mlip data split makes subsets that have no structure in common"
                 )

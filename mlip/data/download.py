@@ -75,17 +75,20 @@ def download(
         target.parent.mkdir(parents=True, exist_ok=True)
         with part.open("ab") as content:
             lock_file(content, f"another process is downloading {target}: wait for its end.")
+            if target.exists():  # another process has finished it since
+                part.unlink(missing_ok=True)
+                return _verify(target, target, file)
             _fetch(url, content, part, report, pause)
-        found = _verify(part, target, file)
-        part.replace(target)
-        _state(part).unlink(missing_ok=True)
+            found = _verify(part, target, file)
+            part.replace(target)
+            _state(part).unlink(missing_ok=True)
+            _record(target, found.sha256)
+            return found
     except OSError as error:
         raise MlipError(
             f"{target} cannot be written ({error.strerror or error}); make room or choose another "
             "output, and start the same command again: it goes on where it stopped."
         ) from error
-    _record(target, found.sha256)
-    return found
 
 
 def fetch_text(url: str) -> bytes:
@@ -115,7 +118,9 @@ def unpack(archive: Path, folder: Path) -> list[str]:
     """
     marker = archive.with_name(archive.name + ".unpacked")
     if marker.exists():
-        return marker.read_text(encoding="utf-8").splitlines()
+        names = marker.read_text(encoding="utf-8").splitlines()
+        if all((folder / name).exists() for name in names):
+            return names
     try:
         with tarfile.open(archive) as content:
             places = _places(content.getnames())

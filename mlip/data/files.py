@@ -12,7 +12,7 @@ import numpy as np
 from mlip.data.frames import Part
 from mlip.data.neighbors import without_collisions
 from mlip.data.records import Marked, beginning, chosen
-from mlip.data.sources.registry import SourceSettings, open_source
+from mlip.data.sources.registry import FOLDERS, FORMATS, SourceSettings, open_source
 from mlip.data.sources.source import BadRecordError, Source, left_out
 from mlip.data.structure import Structure, is_isolated_atom
 from mlip.errors import MlipError
@@ -44,7 +44,8 @@ class Files:
         prefix: of the user's options `keys.LABEL` and `on_bad_record`, for messages.
 
     Attributes:
-        notes: what was left out when the records were listed, in words.
+        notes: how much there is in folders, and what was left out when the records were listed, in
+            words.
     """
 
     def __init__(
@@ -83,6 +84,11 @@ class Files:
         key = (self._root / Path(name).expanduser(), settings or self._settings)
         if key not in self._opened:
             source = open_source(*key, option=option or f"{self._prefix}keys.{{label}}")
+            if len(source.files) > 1:  # a last shard that is missing shows in nothing else
+                self.notes.append(
+                    f"{name}: {len(source.files)} files with {len(source):,} records, the last of "
+                    f"them {source.files[-1].name}"
+                )
             self.notes += (f"{name}: {note}" for note in source.notes)
             self._opened[key] = source
         source = self._opened[key]
@@ -155,6 +161,28 @@ def parse_slice(specification: str) -> tuple[str, slice | Path]:
             "file.xyz@index.npy with a file of record numbers."
         )
     return name, slice(*(int(end) if end else None for end in match.groups()))
+
+
+def require_no_shard(output: Path, data: str, settings: SourceSettings) -> None:
+    """Refuse an output that changes what the folder that it is made from is read as.
+
+    Args:
+        output: the file to make.
+        data: what it is made from, as in `Files.open`.
+        settings: how that is read.
+
+    Raises:
+        MlipError: if it would stand in that folder, and look like one of its shards.
+    """
+    folder = Path(parse_slice(data)[0]).expanduser()
+    if not folder.is_dir() or output.expanduser().resolve().parent != folder.resolve():
+        return
+    kinds = FOLDERS if settings.format is None else (settings.format,)
+    if any(output.name.endswith(FORMATS[kind].endings) for kind in kinds):
+        raise MlipError(
+            f"output={output} would stand among the files of {folder}, and be taken for one of "
+            "those that it is made from; choose another folder."
+        )
 
 
 def _read_index(path: Path, name: str, count: int) -> Marked:

@@ -81,8 +81,14 @@ def preflight(dataset: Dataset, cutoff: float) -> PreflightReport:
     )
     for name, structures in samples.items():
         check_energy_scale(findings, name, structures)
+    settings = dataset.settings
+    drawn = settings.valid is None and settings.split_by == "frame"
     check_duplicates(
-        findings, samples, ("train", "valid"), sampled=isinstance(dataset.train, Frames)
+        findings,
+        samples,
+        ("train", "valid"),
+        sampled=isinstance(dataset.train, Frames),
+        drawn=("valid",) if drawn else (),
     )
     if findings.fatal:
         raise MlipError(

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlip.data.files import Files, parse_slice
+from mlip.data.files import Files, parse_slice, require_no_shard
 from mlip.data.frames import Part
 from mlip.data.prefetch import prefetched
 from mlip.data.prepared_file import Piece, Progress, read_progress, writing
 from mlip.data.records import take
 from mlip.data.sources.concatenation import Concatenation
 from mlip.data.sources.prepared import FORMAT, encode
-from mlip.data.sources.registry import FORMATS, SourceSettings, find_format
+from mlip.data.sources.registry import SourceSettings
 from mlip.data.sources.source import (
     BadRecordError,
     EnergyReference,
@@ -158,7 +158,7 @@ def prepare(
     """
     if output.suffix != ".lmdb":
         raise MlipError(f"output={output}: expected a name ending in .lmdb.")
-    _require_no_shard(output, data, settings)
+    require_no_shard(output, data, settings)
     part = Files(Path(), settings, prefix="").open(data)
     about = _about(data, part, settings, cutoff)
     if output.exists():
@@ -198,19 +198,6 @@ def fingerprint(files: Sequence[Path]) -> dict[str, Any]:
             content.seek(max(content.tell(), size - HASHED))
             digest.update(content.read(HASHED))
     return {"files": len(files), "bytes": total, "sha256": digest.hexdigest()}
-
-
-def _require_no_shard(output: Path, data: str, settings: SourceSettings) -> None:
-    """Refuse an output that would be taken for one of the shards that it is made from."""
-    folder = Path(parse_slice(data)[0]).expanduser()
-    if not folder.is_dir() or output.expanduser().resolve().parent != folder.resolve():
-        return
-    name = settings.format or find_format(folder)
-    if output.name.endswith(FORMATS[name].endings):
-        raise MlipError(
-            f"output={output} would stand among the files of {folder}, and be taken for one of "
-            f"those that it is made from ({FORMATS[name].description}); choose another folder."
-        )
 
 
 def _about(data: str, part: Part, settings: SourceSettings, cutoff: float | None) -> dict[str, Any]:

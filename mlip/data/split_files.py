@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -105,27 +106,50 @@ def split_records(
     return Split(found, len(sizes), int(repeated.sum()), int(isolated.sum()), faults)
 
 
-def write_split(folder: Path, split: Split) -> list[Path]:
-    """Write the record numbers of each subset to `FOLDER/NAME.npy`.
+def write_split(
+    folder: Path, split: Split, *, also: Callable[[Path], None] = lambda numbers: None
+) -> list[Path]:
+    """Write the record numbers of each subset to `FOLDER/NAME.npy`, all of them or none.
+
+    Args:
+        folder: where to write.
+        split: the subsets.
+        also: called with each file of numbers while it is in a temporary folder, to write others
+            beside it; all of them move when it has been called with the last.
+
+    Returns:
+        the files of numbers.
 
     Raises:
         MlipError: if one of the files exists or cannot be written.
     """
     paths = [folder / f"{name}.npy" for name in split.numbers]
-    for path in paths:
-        if path.exists():
-            raise MlipError(f"{path} exists; remove it, or choose another output.")
+    require_free(paths)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, numbers in zip(paths, split.numbers.values(), strict=True):
-            partial = path.with_name(f".{path.name}")
-            np.save(partial, numbers)
-            partial.replace(path)
+        with TemporaryDirectory(prefix=".split-", dir=folder) as name:
+            unfinished = Path(name)
+            for path, numbers in zip(paths, split.numbers.values(), strict=True):
+                np.save(unfinished / path.name, numbers)
+                also(unfinished / path.name)
+            for file in sorted(unfinished.iterdir(), key=lambda file: file.suffix == ".npy"):
+                file.replace(folder / file.name)
     except OSError as error:
         raise MlipError(
             f"{folder} cannot be written to ({error.strerror or error}); choose another output."
         ) from error
     return paths
+
+
+def require_free(paths: Iterable[Path]) -> None:
+    """Refuse to replace files.
+
+    Raises:
+        MlipError: naming the first that exists.
+    """
+    for path in paths:
+        if path.exists():
+            raise MlipError(f"{path} exists; remove it, or choose another output.")
 
 
 def _require_fractions(fractions: Mapping[str, float]) -> None:

@@ -71,7 +71,7 @@ def test_command(tmp_path, capsys):
     words = ["data", "convert", f"data={tmp_path}/all.lmdb"]
     assert main([*words, f"output={tmp_path}/out.xyz"]) == 0
     printed = capsys.readouterr().out
-    assert "3 records written" in printed
+    assert "out.xyz holds 3 records" in printed
     assert open_source(tmp_path / "out.xyz").energy_reference == "referenced"
     assert main([*words, f"output={tmp_path}/again.lmdb"]) == 0
     again = open_source(tmp_path / "again.lmdb")
@@ -79,6 +79,9 @@ def test_command(tmp_path, capsys):
     for found, expected in zip(again, STRUCTURES, strict=True):
         assert_same(found, expected)
     assert again.trajectory(2) == "walk 1"
+    assert "all.lmdb: 3 records" in capsys.readouterr().out
+    assert main([*words, f"output={tmp_path}/again.lmdb"]) == 0
+    assert "again.lmdb is finished; nothing was left to do" in capsys.readouterr().out
 
 
 def test_frames_of_two_references_in_one_file_cannot_be_used_together(part, tmp_path):

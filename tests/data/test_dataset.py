@@ -343,6 +343,15 @@ def test_frames_that_name_no_trajectory_are_not_split_by_it(waters_file, stream)
     assert any("dataset.split_by=trajectory splits nothing" in note for note in dataset.notes)
 
 
+def test_how_much_a_folder_holds_is_noted(root):
+    """Whether the last shard is missing, only the user can tell."""
+    settings = {"train": "lmdb/train", "valid_count": 10, "e0": "least_squares"}
+    folder = root / "datasets" / "oc20_mini"
+    dataset = load_dataset(DatasetSettings(name="x", root=folder, **settings))
+    assert dataset.notes[0].startswith("lmdb/train: 2 files with ")
+    assert dataset.notes[0].endswith(" records, the last of them data.0001.lmdb")
+
+
 # --- label keys of single files
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import lzma
+import shutil
 import tarfile
 
 import numpy as np
@@ -132,6 +133,9 @@ def test_archives_are_unpacked_once_and_only_into_the_folder(tmp_path):
     (tmp_path / "split" / "1.txt").unlink()
     assert unpack(path, tmp_path) == ["split"]
     assert not (tmp_path / "split" / "1.txt").exists()
+    shutil.rmtree(tmp_path / "split")
+    assert unpack(path, tmp_path) == ["split"]
+    assert (tmp_path / "split" / "1.txt").read_text() == "hello"
     evil = tmp_path / "evil.tar.gz"
     evil.write_bytes(archive("../outside.txt"))
     with pytest.raises(MlipError, match="cannot be unpacked"):

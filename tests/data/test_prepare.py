@@ -99,12 +99,12 @@ def test_compressed_chunks_are_read_in_order_without_a_decompressed_copy(tmp_pat
     assert some.trajectory(6) == "1"
 
 
-def test_the_folder_of_the_source_may_hold_other_files_and_the_output(tmp_path):
+def test_the_folder_of_the_source_may_hold_other_files(tmp_path):
     folder = tmp_path / "s2ef"
     folder.mkdir()
     write(folder / "0.extxyz", [labelled(s) for s in clusters(6)])
     (folder / "0.txt").write_text("".join(f"random0,frame{n}\n" for n in range(6)))
-    output = folder / "all.lmdb"
+    output = tmp_path / "all.lmdb"
 
     def interrupted(progress, total):
         raise KeyboardInterrupt

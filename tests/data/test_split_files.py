@@ -3,7 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mlip.cli import data_convert
 from mlip.cli.main import main
+from mlip.data.convert import convert
 from mlip.data.dataset import load_dataset
 from mlip.data.dataset_settings import DatasetSettings
 from mlip.data.files import Files
@@ -15,6 +17,7 @@ from mlip.data.splits import composition, structure_keys
 from mlip.data.structure import ISOLATED_ATOM
 from mlip.errors import MlipError
 from tests.data.sources.test_prepared import BARE, prepared
+from tests.data.sources.written import molecule, relaxation_step, write_lmdb
 from tests.support.sources import MadeUp, cluster
 
 FRACTIONS = {"train": 0.7, "valid": 0.2, "test": 0.1}
@@ -149,6 +152,27 @@ def test_chosen_records_are_prepared_alone(tmp_path):
     assert [s.energy for s in open_source(tmp_path / "some.lmdb")] == expected
 
 
+def test_a_split_by_trajectory_is_the_same_in_another_format(tmp_path):
+    """The names of PubChemQCR, nine digits, are no numbers in extended XYZ either."""
+
+    def relaxed(cid):
+        step = relaxation_step()
+        step["coordinates"][0]["z"] += 0.01 * (cid - 170)
+        return molecule(DFT_1st=[step, step])
+
+    entries = {b"%09d" % cid: relaxed(cid) for cid in range(170, 190)}
+    write_lmdb(tmp_path / "Data06.lmdb", entries)
+    files = Files(tmp_path, SourceSettings())
+    convert(files.open("Data06.lmdb"), tmp_path / "same.xyz")
+    found = [
+        split_records(files.open(name), FRACTIONS, "trajectory", 0).numbers
+        for name in ("Data06.lmdb", "same.xyz")
+    ]
+    assert open_source(tmp_path / "same.xyz").trajectory(12) == "000000176"
+    for name in FRACTIONS:
+        np.testing.assert_array_equal(found[0][name], found[1][name])
+
+
 def test_command_writes_numbers_and_files(tmp_path, capsys):
     prepared(tmp_path / "x.lmdb", [cluster(index) for index in range(40)])
     words = ["data", "split", f"data={tmp_path}/x.lmdb", f"output={tmp_path}/split"]
@@ -161,8 +185,35 @@ def test_command_writes_numbers_and_files(tmp_path, capsys):
     assert {s.energy for s in train} | {s.energy for s in test} == {
         cluster(index).energy for index in range(40)
     }
+    assert {path.name for path in (tmp_path / "split").iterdir()} == {
+        "train.npy", "test.npy", "train.xyz", "test.xyz"
+    }  # fmt: skip
     assert main(words) == 2
     assert "train.npy exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", [".xyz", ".lmdb"])
+def test_a_split_that_failed_leaves_nothing_in_the_way_of_the_same_command(
+    tmp_path, monkeypatch, ending
+):
+    prepared(tmp_path / "x.lmdb", [cluster(index) for index in range(8)])
+    words = ["data", "split", f"data={tmp_path}/x.lmdb", f"output={tmp_path}/split"]
+    words += ["fractions={train: 0.75, test: 0.25}", f"files={ending}"]
+    whole = data_convert.write_as
+
+    def full(data, output, settings):
+        if output.stem == "test":
+            raise MlipError("the disk is full.")
+        whole(data, output, settings)
+
+    monkeypatch.setattr(data_convert, "write_as", full)
+    assert main(words) == 2
+    assert not any((tmp_path / "split").iterdir())
+    monkeypatch.setattr(data_convert, "write_as", whole)
+    assert main(words) == 0
+    sizes = [len(open_source(tmp_path / "split" / f"{n}{ending}")) for n in ("train", "test")]
+    assert sizes == [6, 2]
+    assert not list((tmp_path / "split").glob(".*"))
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,25 @@ def test_duplicates_between_training_and_validation_files(path):
             train="data.xyz@:8", valid="data.xyz@7:", valid_count=None)  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"split_by": "frame"}, "dataset.split_by=trajectory keeps such apart"),
+        ({"valid": "a.xyz", "valid_count": None}, "mlip data split makes subsets"),
+        ({"tests": {"t": "a.xyz"}}, "mlip data split makes subsets"),
+    ],
+    ids=["split", "valid", "test"],
+)
+def test_duplicates_in_a_stream_are_warned_of_with_what_helps(path, options, advice):
+    write(path.with_name("a.xyz"), [water(3), water(60)])
+    dataset = load(path, stream=True, **options)
+    if "split_by" in options:  # a draw by frame does not look for them
+        samples = {**dataset.samples, "valid": dataset.samples["train"][:1]}
+        dataset = dataclasses.replace(dataset, samples=samples)
+    (found,) = [line for line in preflight(dataset, 5.0).warnings if "also stand in" in line]
+    assert f"; {advice}" in found
+
+
 def test_everything_fatal_is_told_at_once(path):
     dataset = load(path)
     wrong = [dataclasses.replace(s, forces=np.ones((3, 3))) for s in dataset.train]

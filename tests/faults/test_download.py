@@ -132,6 +132,21 @@ def test_two_downloads_at_once(server, tmp_path):
             fetch(server, tmp_path)
 
 
+def test_a_second_download_waits_for_the_comparison_of_the_first(server, tmp_path, monkeypatch):
+    refused, verify = [], module._verify
+
+    def meanwhile(path, target, file):
+        monkeypatch.setattr(module, "_verify", verify)
+        with pytest.raises(MlipError, match="another process is downloading"):
+            fetch(server, tmp_path)
+        refused.append(path.name)
+        return verify(path, target, file)
+
+    monkeypatch.setattr(module, "_verify", meanwhile)
+    assert fetch(server, tmp_path).path.read_bytes() == CONTENT
+    assert refused == ["data.bin.part"]
+
+
 def test_the_command_says_it_in_one_sentence(server, tmp_path, capsys):
     (tmp_path / "mine.yaml").write_text(
         f"x: {{about: y, base: '{server.address}', files: {{gone.bin: {{}}}}}}"

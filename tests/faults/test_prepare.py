@@ -136,10 +136,21 @@ def test_an_incomplete_file_is_no_source(frames, tmp_path):
         open_source(tmp_path / "x.lmdb")
 
 
-def test_an_output_among_its_own_sources_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["prepare", "output={}/out.lmdb"],
+        ["convert", "output={}/out.aselmdb"],
+        ["convert", "output={}/out.extxyz"],  # another kind, but the folder would hold two then
+        ["split", "output={}", "files=.lmdb", "fractions={{train: 0.5, test: 0.5}}"],
+    ],
+    ids=" ".join,
+)
+def test_an_output_among_its_own_sources_is_refused(tmp_path, capsys, words):
     ase_lmdb(tmp_path / "data.0000.aselmdb", {1: ase_row(2)})
-    with pytest.raises(MlipError, match=r"would stand among the files of .*choose another folder"):
-        run(tmp_path, tmp_path / "out.lmdb")
+    verb, *options = (word.format(tmp_path) for word in words)
+    assert main(["data", verb, f"data={tmp_path}", *options]) == 2
+    assert "would stand among the files of" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["data.0000.aselmdb"]
 
 

@@ -450,3 +450,30 @@ def test_a_path_that_is_nothing_known(tmp_path):
     refused(tmp_path / "a.txt", r"ASE cannot read .*a\.txt")
     (tmp_path / "a.xyz").touch()
     refused(tmp_path / "a.xyz", r"a\.xyz is empty; expected extended XYZ frames")
+
+
+def test_a_folder_with_shards_of_two_formats(tmp_path):
+    ase_lmdb(tmp_path / "rows.aselmdb", {1: ase_row(2)})
+    ase_lmdb(tmp_path / "more.lmdb", {1: ase_row(2)})  # the same format under the other ending
+    assert len(open_source(tmp_path)) == 2
+    write_lmdb(tmp_path / "Data01.lmdb", {b"000000001": molecule(DFT_1st=[relaxation_step()])})
+    refused(
+        tmp_path,
+        r"holds shards of 2 formats: Data01\.lmdb \(PubChemQCR LMDB\), more\.lmdb \(ASE-LMDB\); "
+        r"say which to read with format=pubchemqcr or format=ase_lmdb",
+    )
+    (tmp_path / "Data01.lmdb").unlink()
+    write(tmp_path / "0.extxyz", Atoms("H"))
+    refused(tmp_path, "holds shards of 2 formats: 0.extxyz .*, more.lmdb")
+    assert len(open_source(tmp_path, SourceSettings(format="ase_lmdb"))) == 2
+
+
+def test_a_stage_means_nothing_to_other_formats(tmp_path):
+    write(tmp_path / "a.xyz", Atoms("H"))
+    refused(tmp_path / "a.xyz", r"a\.xyz: stage=hf has an effect on PubChemQCR's own", stage="hf")
+
+
+def test_a_name_that_is_almost_right(tmp_path):
+    (tmp_path / "s2ef_train_200K").mkdir()
+    (tmp_path / "s2ef_val_id").mkdir()
+    refused(tmp_path / "s2ef_train_2M", r"did you mean s2ef_train_200K\? Else check its name")

@@ -41,6 +41,8 @@ SUFFIXES = (".xyz", ".extxyz")
 SHORTEST = 7  # bytes of an atom's line: H 0 0 0
 TRAJECTORY_KEYS = ("trajectory", "sid")  # in the comment line
 PADDED = 30  # bytes of a line that a program has written in columns, at least
+ENCLOSED = r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|\{[^}]*\}|\[[^]]*\]'
+PAIR = re.compile(rf"({ENCLOSED}|[^\s=]+)(?:\s*=\s*({ENCLOSED}|\S*))?")  # KEY=VALUE, or a bare KEY
 SYMBOLS_FIRST = re.compile(r'Properties="?species:S:1[:"\s]')
 FRAME = np.dtype([("offset", np.int64), ("size", np.int32), ("atoms", np.int32)])
 
@@ -134,13 +136,10 @@ class ExtxyzSource(LabelledFile):
             return structure_from_atoms(atoms, self._keys, name)
 
     def trajectory(self, index: int) -> str:
-        from ase.io.extxyz import key_val_str_to_dict
-
         name = self.identifier(index)
         comment = self._text(index).split(b"\n", 2)[1]
         with decoding(name):
-            values = key_val_str_to_dict(comment.decode().strip())
-        return next((str(values[key]) for key in TRAJECTORY_KEYS if key in values), name)
+            return _trajectory_in(comment.decode()) or name
 
     def _reference_in_file(self) -> EnergyReference | None:
         for index in range(len(self)):
@@ -287,6 +286,15 @@ def frame_numbers(text: bytes, name: str) -> np.ndarray:
             return np.asarray(parse_frame(text, name).numbers, np.int32)
         symbols = (line.split(None, 1)[0].capitalize() for line in lines[: int(count)])
         return np.array([atomic_numbers[symbol] for symbol in symbols], np.int32)
+
+
+def _trajectory_in(comment: str) -> str | None:
+    """The name of a trajectory as it is written: ASE would read 0042, or 4_2, as the number 42."""
+    found = {match[1]: match[2] for match in PAIR.finditer(comment)}
+    name = next((found[key] for key in TRAJECTORY_KEYS if found.get(key)), None)
+    if name is None or re.fullmatch(ENCLOSED, name) is None:
+        return name
+    return re.sub(r"\\(.)", r"\1", name[1:-1])
 
 
 def _require_extxyz(path: Path) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
+from mlip.data.sources.labels import LabelKeys
 from mlip.data.sources.lmdb_file import LmdbFile
 from mlip.data.sources.pubchemqcr_index import Index, read_index
 from mlip.data.sources.pubchemqcr_molecule import (
@@ -41,16 +43,21 @@ class PubChemQcrSource(Source):
     Args:
         path: the LMDB; its keys are the molecules' PubChem CIDs, nine digits.
         stage: the relaxations to read.
+        keys: a label whose key is null is not read; their names mean nothing here.
 
     Raises:
         MlipError: if the file cannot be read, its keys are no CIDs, or no step is usable.
     """
 
-    def __init__(self, path: Path, *, stage: Stage = "1st") -> None:
+    def __init__(self, path: Path, *, stage: Stage = "1st", keys: LabelKeys | None = None) -> None:
         if stage not in get_args(Stage):
             raise MlipError(f"stage={stage}: choose one of {', '.join(get_args(Stage))}.")
         self.path = path
         self.stage = stage
+        keys = keys or LabelKeys()
+        self._dropped: dict[str, Any] = {
+            label: None for label in ("energy", "forces") if getattr(keys, label) is None
+        }
         if not len(self):
             notes = "; ".join(self.notes)
             raise MlipError(f"{path} has no usable step of stage {stage}{notes and f': {notes}'}.")
@@ -89,7 +96,8 @@ class PubChemQcrSource(Source):
         return "total"
 
     def tally(self) -> Tally | None:
-        return self._index.tally
+        sums = self._index.tally
+        return replace(sums, energies=0) if "energy" in self._dropped else sums
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -124,7 +132,7 @@ class PubChemQcrSource(Source):
         entry, molecule = self._find(index)
         name = self.identifier(index)
         with decoding(name):
-            return structure_of(_step_of(molecule, entry), name)
+            return replace(structure_of(_step_of(molecule, entry), name), **self._dropped)
 
     def _find(self, index: int) -> tuple[np.void, dict[str, Any]]:
         """The entry of a step, and its molecule."""

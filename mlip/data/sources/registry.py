@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ class Format:
 def _pubchemqcr(path: Path, settings: SourceSettings, option: str) -> Source:
     if settings.energy_reference not in (None, "total"):
         raise MlipError(f"{path}: PubChemQCR holds total energies; energy_reference must be total.")
-    return PubChemQcrSource(path, stage=settings.stage)
+    return PubChemQcrSource(path, stage=settings.stage, keys=settings.keys)
 
 
 def _s2ef(path: Path, settings: SourceSettings, option: str) -> Source:
@@ -147,10 +148,17 @@ def open_source(
     settings = settings or SourceSettings()
     if not path.exists():
         raise MlipError(
-            f"{path} does not exist; check its name, and dataset.root if it is part of one."
+            f"{path} does not exist; {_near(path)}check its name, and dataset.root if it is part "
+            "of one."
         )
     name = settings.format or find_format(path)
     chosen = FORMATS[name]
+    default_stage = SourceSettings.model_fields["stage"].default
+    if name != "pubchemqcr" and settings.stage != default_stage:
+        raise MlipError(
+            f"{path}: stage={settings.stage} has an effect on PubChemQCR's own files only, and "
+            f"this is {chosen.description}; leave it out, or set it to {default_stage}."
+        )
     if not path.is_dir():
         return chosen.open(path, settings, option)
     files = shards(path, chosen.endings, first=chosen.first) if chosen.endings else []
@@ -166,7 +174,7 @@ def find_format(path: Path) -> FormatName:
     """The format of a file or folder, from its name, that of its files, or the keys of an LMDB.
 
     Raises:
-        MlipError: if it is none that is known.
+        MlipError: if it is none that is known, or a folder holds shards of several.
     """
     if path.is_dir():
         return _format_of_folder(path)
@@ -183,17 +191,37 @@ def find_format(path: Path) -> FormatName:
 
 
 def _format_of_folder(folder: Path) -> FormatName:
-    for name in FOLDERS:
-        endings = FORMATS[name].endings
-        file = min((file for file in folder.iterdir() if file.name.endswith(endings)), default=None)
-        if file is not None:
-            return _format_of_lmdb(file) if file.suffix == ".lmdb" else name
+    found: dict[FormatName, str] = {}  # the first file of each
+    for file in sorted(folder.iterdir()):
+        name = next((name for name in FOLDERS if file.name.endswith(FORMATS[name].endings)), None)
+        if name is not None:
+            name = _format_of_lmdb(file) if file.suffix == ".lmdb" else name
+            found.setdefault(name, file.name)
+    if len(found) == 1:
+        return next(iter(found))
+    if found:
+        files = ", ".join(f"{file} ({FORMATS[name].description})" for name, file in found.items())
+        raise MlipError(
+            f"{folder} holds shards of {len(found)} formats: {files}; say which to read with "
+            f"format={' or format='.join(found)} (dataset.format of a data set), name a single "
+            "file, or take the others away."
+        )
     inside = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     hint = f", or the name of a folder in it, such as {inside[0]}" if inside else ""
     raise MlipError(
         f"{folder} is a folder without files of a known kind; expected shards such as "
         f"0.extxyz.xz with 0.txt.xz, data.0000.lmdb, Data01.lmdb, *.aselmdb or *.h5{hint}."
     )
+
+
+def _near(path: Path) -> str:
+    """A question about files beside one that does not exist, if some have a similar name."""
+    try:
+        names = [file.name for file in path.parent.iterdir()]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, names, n=2)
+    return f"did you mean {' or '.join(near)}? Else " if near else ""
 
 
 def _format_of_lmdb(path: Path) -> FormatName:

@@ -35,6 +35,24 @@ def test_reads_what_ase_wrote(waters_file):
     assert structures[5].stress is None
 
 
+@pytest.mark.parametrize(
+    ("comment", "name"),
+    [
+        ("trajectory=000000176", "000000176"),
+        ("trajectory=1_0 sid=3", "1_0"),
+        ("sid = 7e5", "7e5"),
+        ('title="trajectory=2 or so" sid="walk \\"1\\""', 'walk "1"'),
+        ('stress="1 2 3" trajectory={a b} bare', "a b"),
+        ("trajectory", "a.xyz#0"),
+        ("nothing=here", "a.xyz#0"),
+    ],
+)
+def test_a_trajectory_has_the_name_that_is_written(tmp_path, comment, name):
+    (tmp_path / "a.xyz").write_text(f"1\nProperties=species:S:1:pos:R:3 {comment}\nH 0.0 0.0 0.0\n")
+    source = ExtxyzSource(tmp_path / "a.xyz", keys=LabelKeys(energy=None, forces=None))
+    assert source.trajectory(0) == name
+
+
 def test_labels_under_other_keys(tmp_path, make_water):
     water = make_water(dft_energy=-5.0)
     water.arrays["REF_forces"] = np.arange(9.0).reshape(3, 3)

@@ -6,6 +6,7 @@ import pytest
 from ase.units import Bohr, Hartree
 
 from mlip.data.sources import pubchemqcr_index as module
+from mlip.data.sources.labels import LabelKeys
 from mlip.data.sources.pubchemqcr import PubChemQcrSource
 from mlip.data.sources.pubchemqcr_molecule import steps_of
 from mlip.data.sources.registry import SourceSettings, open_source
@@ -43,6 +44,14 @@ def test_units_symbols_and_names(path):
     assert not structure.pbc.any()
     assert structure.identifier == "Data06.lmdb#000000962/DFT_1st/0"
     assert source.energy_reference == "total"
+
+
+@pytest.mark.parametrize("label", ["energy", "forces"])
+def test_a_label_without_a_key_is_not_read(path, label):
+    source = open_source(path, SourceSettings(keys=LabelKeys(**{label: None})))
+    read = {name for name in ("energy", "forces") if getattr(source[0], name) is not None}
+    assert read == {"energy", "forces"} - {label}
+    assert (source.tally().fit_e0() is None) == (label == "energy")
 
 
 @pytest.mark.parametrize(
