@@ -48,6 +48,14 @@ def words(role):
     return [word for word, chosen in choices().items() if role in OPERATORS[chosen["name"]].roles]
 
 
+def of_each_kind():
+    """All operators; slow are those that compute the same as another one."""
+    twins = ("clebsch_gordan_dense", "clebsch_gordan_sparse", "gaunt_fourier", "gaunt_quadrature")
+    return [
+        pytest.param(name, marks=[pytest.mark.slow] if name in twins else []) for name in OPERATORS
+    ]
+
+
 def config_with(*overrides, **chosen):
     """The model of a command with words for some roles, completed from the data."""
     words = [f"tensor_product@model.{role}={word}" for role, word in chosen.items()]
@@ -55,7 +63,7 @@ def config_with(*overrides, **chosen):
     return complete(template, molecules().elements, molecules().statistics)
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", of_each_kind())
 def test_trains_on_real_molecules(name):
     """In both places if it can take both, else beside the default."""
     potential = potential_of(config_with(**dict.fromkeys(OPERATORS[name].roles, name)), seed=1)
@@ -91,6 +99,7 @@ def operator_of(role, word):
     return getattr(config_with(**{role: word}), role)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", words("convolution"))
 def test_takes_every_product(word):
     """Each pair gives an energy for each atom: built and called, but not computed."""
