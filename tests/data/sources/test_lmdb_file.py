@@ -67,6 +67,7 @@ def test_in_order_the_system_may_read_ahead(tmp_path, monkeypatch):
 
 def test_values_asked_for_in_order_may_be_read_ahead(tmp_path, monkeypatch):
     opened = []
+    monkeypatch.setattr(lmdb_file, "RENEWAL", 10**9)  # counted over all tests before, too
     monkeypatch.setattr(lmdb_file, "_open", lambda *how: opened.append(how[1]) or open_file(*how))
     file = pickle.loads(pickle.dumps(LmdbFile(write(tmp_path))))
     for read_ahead in (False, True, False):
