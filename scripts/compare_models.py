@@ -3,7 +3,8 @@
 Every model trains for the same wall-clock time, compilation included, on one core of its own; two
 train at once on two cores. Then, on the test data: errors, how well the forces turn with the
 molecule and with its mirror image, and on quickstart data the drift of the energy in 1 ps of
-dynamics.
+dynamics. Two trainings at once slow each other, and not all alike: on quickstart data the time of a
+step is therefore measured once more at the end, with nothing beside.
 
     python scripts/compare_models.py quickstart
     python scripts/compare_models.py 3bpa dataset.root=3bpa --minutes 8
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 ROOT = Path(__file__).resolve().parent.parent
+MLIP = [sys.executable, "-c", "import sys; from mlip.cli.main import main; sys.exit(main())"]
 CONVOLUTION = "tensor_product@model.convolution"
 PRODUCT = "tensor_product@model.product"
 MACE = ["model=mace", "model.channels=32"]
@@ -54,7 +57,7 @@ DATA = {
     "3bpa": ["experiment=3bpa"],
     "pubchemqcr_mini": ["experiment=quickstart", "dataset=pubchemqcr_mini"],
 }
-WITH_DYNAMICS = ("quickstart",)
+THOROUGH = ("quickstart",)  # data on which dynamics are run, and steps timed alone
 START = "start.xyz"  # of the dynamics
 DYNAMICS = ["md.ensemble=nve", "md.timestep=0.5", "md.time=1"]
 TURNED = 20  # structures, the first of the first test set
@@ -86,7 +89,7 @@ def must(core: int, arguments: Sequence[str], log: Path) -> None:
 
 def done(folder: Path, data: str) -> bool:
     """Whether all is there that the table needs of a model."""
-    last = "md/md.csv" if data in WITH_DYNAMICS else "measured.json"
+    last = "md/md.csv" if data in THOROUGH else "measured.json"
     return (folder / last).exists()
 
 
@@ -95,19 +98,35 @@ def train_one(name: str, folder: Path, core: int, arguments: argparse.Namespace)
     if done(folder, arguments.data):
         return
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-c", "import sys; from mlip.cli.main import main; sys.exit(main())"]
     words = [*DATA[arguments.data], *arguments.overrides, *MODELS[name][1]]
     limit = f"trainer.max_minutes={arguments.minutes}"
     log = folder / "log.txt"
     print(f"{name}: training on core {core}, see {log}", flush=True)
-    must(core, [*command, "train", *words, limit, f"run.dir={folder}"], log)
+    must(core, [*MLIP, "train", *words, limit, f"run.dir={folder}"], log)
     must(core, [sys.executable, __file__, "--measure", str(folder)], log)
-    if arguments.data not in WITH_DYNAMICS:
+    if arguments.data not in THOROUGH:
         return
     model = [f"model={folder / 'model.mlip'}"]
     where = [f"structure={folder / START}", f"run.dir={folder / 'md'}"]
-    if on_core(core, [*command, "md", *model, *where, *DYNAMICS], log):
+    if on_core(core, [*MLIP, "md", *model, *where, *DYNAMICS], log):
         print(f"{name}: the dynamics stopped, see {log}", flush=True)
+
+
+def time_alone(name: str, folder: Path, core: int, arguments: argparse.Namespace) -> None:
+    """Some more steps of the same training, with nothing beside it."""
+    alone = folder / "alone"
+    if (alone / "evaluation.json").exists():
+        return
+    words = [*DATA[arguments.data], *arguments.overrides, *MODELS[name][1], "dataset.tests={}"]
+    limits = ["trainer.max_minutes=null", "trainer.max_steps=60", "trainer.log_steps=10"]
+    print(f"{name}: steps alone on core {core}", flush=True)
+    must(core, [*MLIP, "train", *words, *limits, f"run.dir={alone}"], folder / "log.txt")
+
+
+def step_of(folder: Path) -> float:
+    """Median time of a training step, ms."""
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return statistics.median(one["step_ms"] for one in records if one["kind"] == "train")
 
 
 def test_structures(folder: Path) -> list[Atoms]:
@@ -173,11 +192,10 @@ def row(name: str, folder: Path) -> tuple[list[str], list[str]]:
     start = next(one for one in records if one.get("event") == "start")
     measured: dict[str, Any] = json.loads((folder / "measured.json").read_text())
     errors = json.loads((folder / "evaluation.json").read_text())
-    step_ms = sorted(one["step_ms"] for one in steps)[len(steps) // 2]
     cells = {
         "model": MODELS[name][0],
         "parameters": f"{start['num_parameters']:,}",
-        "step (ms)": f"{step_ms:.0f}",
+        "step (ms)": f"{step_of(folder):.0f}",
         "steps": f"{steps[-1]['step']:,}",
         "compile (s)": f"{sum(compiled):.0f}",
     }
@@ -191,6 +209,8 @@ def row(name: str, folder: Path) -> tuple[list[str], list[str]]:
     }
     if (folder / "md" / "md.csv").exists():
         cells["drift"] = drift_of(folder)
+    if (folder / "alone" / "evaluation.json").exists():
+        cells["step alone (ms)"] = f"{step_of(folder / 'alone'):.0f}"
     return list(cells), list(cells.values())
 
 
@@ -231,6 +251,9 @@ def main() -> None:
 
     with ThreadPoolExecutor(len(arguments.cores)) as pool:
         list(pool.map(job, arguments.models))
+    if arguments.data in THOROUGH:
+        for name in arguments.models:
+            time_alone(name, folder / name, arguments.cores[0], arguments)
     text = table(list(MODELS), folder)
     (folder / "table.md").write_text(text)
     print(text)
