@@ -21,7 +21,7 @@ from mlip.data.sources.source import EnergyReference, Source, quoted
 from mlip.data.splits import composition, require_trajectories, split, without_duplicates
 from mlip.data.stream_elements import known_elements, known_sums
 from mlip.data.stream_split import split_parts
-from mlip.data.structure import Structure, is_isolated_atom
+from mlip.data.structure import Structure, is_isolated_atom, passing
 from mlip.errors import MlipError
 
 SAMPLE = 4096  # frames of a stream that stand for all of them before training
@@ -270,20 +270,16 @@ class _Loader:
         """
         if not self._skip_bad:
             return structures
-        kept, faults = [], []
-        for structure in structures:
-            try:
-                species_index(structure, sorted(elements))
-                kept.append(structure)
-            except MlipError as error:
-                faults.append(str(error))
+        known = sorted(elements)
+        kept, refused = passing(structures, lambda structure: species_index(structure, known))
+        faults = [str(error) for _, error in refused]
         self.notes += _fault_notes(name, faults, len(structures))
         if not kept:
             raise MlipError(
                 f"dataset.{name}: all frames have elements that the training data lack, beginning "
                 f"with {quoted(faults)}."
             )
-        return kept
+        return [structures[index] for index in kept]
 
     def _open(self, specification: str, **options: Any) -> Part:
         """A part whose energies count from the same zero as those of the others."""

@@ -11,8 +11,7 @@ from mlip.data.progress import progress
 from mlip.data.records import Records, take
 from mlip.data.shuffle import shuffled
 from mlip.data.sources.source import BadRecordError, Source, left_out
-from mlip.data.structure import Structure, is_isolated_atom
-from mlip.errors import MlipError
+from mlip.data.structure import Structure, is_isolated_atom, passing
 
 SAMPLE_KEY = 0x5A4D  # names the order that samples are the beginning of
 PART_KEY = 0x5041  # names the orders in which parts with a weight are gone through
@@ -145,15 +144,12 @@ class Frames(Sequence[Structure]):
         Raises:
             BadRecordError: for the first of them, unless they are left out.
         """
-        kept, faults = [], [*read.faults]
-        for index, structure in enumerate(read.structures):
-            try:
-                check(structure)
-                kept.append(index)
-            except MlipError as error:
-                name = structure.identifier
-                fault = str(error).removeprefix(f"{name}: ")
-                faults.append(self.fault(BadRecordError(name, fault)))
+        kept, refused = passing(read.structures, check)
+        faults = [*read.faults]
+        for structure, error in refused:
+            name = structure.identifier
+            fault = str(error).removeprefix(f"{name}: ")
+            faults.append(self.fault(BadRecordError(name, fault)))
         return Read([read.structures[index] for index in kept], read.positions[kept], faults)
 
     def sample(self, count: int) -> Read:

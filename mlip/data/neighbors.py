@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import vesin
 
-from mlip.data.structure import Structure
+from mlip.data.structure import Structure, passing
 from mlip.errors import MlipError
 
 NEAR = 1.0  # Å, a cutoff at which a search costs little
@@ -66,14 +66,8 @@ def without_collisions(structures: Sequence[Structure]) -> tuple[list[int], list
     Returns:
         Their indices, and a sentence for each of the others.
     """
-    kept, faults = [], []
-    for index, structure in enumerate(structures):
-        try:
-            neighbor_list(structure, NEAR)
-            kept.append(index)
-        except MlipError as error:
-            faults.append(str(error))
-    return kept, faults
+    kept, refused = passing(structures, lambda structure: neighbor_list(structure, NEAR))
+    return kept, [str(error) for _, error in refused]
 
 
 def _complete_cell(structure: Structure) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -112,3 +113,18 @@ def _number(atoms: Atoms, name: str, identifier: str) -> float:
             "frame's comment line (atoms.info), or remove it."
         )
     return number
+
+
+def passing(
+    structures: Sequence[Structure], check: Callable[[Structure], object]
+) -> tuple[list[int], list[tuple[Structure, MlipError]]]:
+    """The indices of the structures that a check lets pass, and the others with its errors."""
+    kept: list[int] = []
+    refused: list[tuple[Structure, MlipError]] = []
+    for index, structure in enumerate(structures):
+        try:
+            check(structure)
+            kept.append(index)
+        except MlipError as error:
+            refused.append((structure, error))
+    return kept, refused

@@ -1,6 +1,5 @@
 import pickle
 from collections import Counter
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -8,6 +7,8 @@ import pytest
 from mlip.data.frames import Frames, Part
 from mlip.data.sources.source import BadRecordError
 from tests.support.sources import MadeUp
+
+pytest_plugins = ("tests.support.progress",)
 
 
 def part(size, weight=1.0, **options):
@@ -77,14 +78,6 @@ def test_they_can_be_sent_to_another_process():
     assert frames[2].identifier == "made_up#2"
 
 
-def test_a_sample_is_read_with_a_bar(monkeypatch):
-    shown = []
-
-    class Bar:
-        def update(self, step, text):
-            shown.append(step)
-
-    begin = lambda label, total: shown.append((label, total)) or nullcontext(Bar())  # noqa: E731
-    monkeypatch.setattr("mlip.data.progress._begin", begin)
+def test_a_sample_is_read_with_a_bar(shown):
     assert len(Frames([part(9)]).sample(4).structures) == 4
     assert shown == [("sample", 4), 1, 2, 3, 4]

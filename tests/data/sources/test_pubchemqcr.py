@@ -1,5 +1,4 @@
 import pickle
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,6 +11,8 @@ from mlip.data.sources.pubchemqcr_molecule import steps_of
 from mlip.data.sources.registry import SourceSettings, open_source
 from mlip.data.tally import Tally
 from tests.data.sources.written import molecule, relaxation_step, write_lmdb
+
+pytest_plugins = ("tests.support.progress",)
 
 
 def without_charges(step):
@@ -135,15 +136,7 @@ def four(tmp_path, monkeypatch):
     return write_lmdb(tmp_path / "Data01.lmdb", entries)
 
 
-def test_the_index_is_made_by_worker_processes_with_a_bar(four, monkeypatch):
-    shown = []
-
-    class Bar:
-        def update(self, step, text):
-            shown.append(step)
-
-    begin = lambda label, total: shown.append((label, total)) or nullcontext(Bar())  # noqa: E731
-    monkeypatch.setattr("mlip.data.progress._begin", begin)
+def test_the_index_is_made_by_worker_processes_with_a_bar(four, shown, monkeypatch):
     monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
     source = PubChemQcrSource(four)
     assert shown == [("index of Data01.lmdb", 4), 1, 2, 3, 4]
