@@ -123,9 +123,13 @@ def time_alone(name: str, folder: Path, core: int, arguments: argparse.Namespace
     must(core, [*MLIP, "train", *words, *limits, f"run.dir={alone}"], folder / "log.txt")
 
 
-def step_of(folder: Path) -> float:
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """What a run has recorded."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def step_of(records: Sequence[dict[str, Any]]) -> float:
     """Median time of a training step, ms."""
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return statistics.median(one["step_ms"] for one in records if one["kind"] == "train")
 
 
@@ -186,7 +190,7 @@ def drift_of(folder: Path) -> str:
 
 def row(name: str, folder: Path) -> tuple[list[str], list[str]]:
     """Header and cells of one model."""
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    records = metrics(folder)
     steps = [one for one in records if one["kind"] == "train"]
     compiled = [one["seconds"] for one in records if one.get("event") == "compile"]
     start = next(one for one in records if one.get("event") == "start")
@@ -195,7 +199,7 @@ def row(name: str, folder: Path) -> tuple[list[str], list[str]]:
     cells = {
         "model": MODELS[name][0],
         "parameters": f"{start['num_parameters']:,}",
-        "step (ms)": f"{step_of(folder):.0f}",
+        "step (ms)": f"{step_of(records):.0f}",
         "steps": f"{steps[-1]['step']:,}",
         "compile (s)": f"{sum(compiled):.0f}",
     }
@@ -210,7 +214,7 @@ def row(name: str, folder: Path) -> tuple[list[str], list[str]]:
     if (folder / "md" / "md.csv").exists():
         cells["drift"] = drift_of(folder)
     if (folder / "alone" / "evaluation.json").exists():
-        cells["step alone (ms)"] = f"{step_of(folder / 'alone'):.0f}"
+        cells["step alone (ms)"] = f"{step_of(metrics(folder / 'alone')):.0f}"
     return list(cells), list(cells.values())
 
 

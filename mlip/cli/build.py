@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlip.data.streaming import StreamedBatches
     from mlip.data.windows import Shard
     from mlip.models import ModelConfig
+    from mlip.potential import Potential
     from mlip.training.loop import FitResult
 
 
@@ -246,11 +247,14 @@ def kind_of_energies(metadata: Mapping[str, Any]) -> EnergyReference:
     return kind
 
 
-def inherited_e0(path: Path, dataset: Dataset) -> tuple[dict[int, float], list[str]]:
+def inherited_e0(
+    potential: Potential, path: Path, dataset: Dataset
+) -> tuple[dict[int, float], list[str]]:
     """E0 of a saved potential, for elements that the data lack, and what is doubtful about it.
 
     Args:
-        path: `NAME.mlip`, whose training is continued.
+        potential: whose training is continued.
+        path: its file, for messages.
         dataset: what it is continued with. Where its energies are known to count from something
             else than those of the potential, no E0 is taken over.
 
@@ -259,9 +263,6 @@ def inherited_e0(path: Path, dataset: Dataset) -> tuple[dict[int, float], list[s
     """
     from ase.data import chemical_symbols
 
-    import mlip
-
-    potential = mlip.load(path)
     before, now = kind_of_energies(potential.metadata), dataset.energy_reference
     if before == now or "unstated" in (before, now):
         return potential.e0, []
@@ -279,11 +280,14 @@ def inherited_e0(path: Path, dataset: Dataset) -> tuple[dict[int, float], list[s
     return {}, [f"{contradiction}: what it has learned of energies does not fit them"]
 
 
-def continue_from(path: Path, config: ModelConfig, *, precision: str) -> nnx.Module:
+def continue_from(
+    saved: Potential, path: Path, config: ModelConfig, *, precision: str
+) -> nnx.Module:
     """The model of a saved potential, in the given precision; says where its weights come from.
 
     Args:
-        path: `NAME.mlip`.
+        saved: the potential.
+        path: its file, for messages.
         config: the config of this run, which must be that of the saved model.
         precision: "float32" or "float64".
 
@@ -293,9 +297,6 @@ def continue_from(path: Path, config: ModelConfig, *, precision: str) -> nnx.Mod
     import jax
     from flax import nnx
 
-    import mlip
-
-    saved = mlip.load(path)
     before, now = saved.config.model_dump(), config.model_dump()
     changed = [key for key in now if now[key] != before.get(key)]
     if changed:

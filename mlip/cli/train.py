@@ -76,6 +76,7 @@ def _is_finished(settings: TrainConfig) -> bool:
 
 def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
     """Data, a model with initial weights, and the warnings of the data check; told to the user."""
+    import mlip
     from mlip.training.labels import require_labels
 
     trainer, template = settings.trainer, settings.model
@@ -83,8 +84,10 @@ def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
     require_labels(dataset.sample("train"), dataset.sample("valid"), trainer, settings.loss)
     base_e0: dict[int, float] = {}
     warnings: list[str] = []
+    saved = None
     if settings.init_from is not None:
-        base_e0, warnings = inherited_e0(settings.init_from, dataset)
+        saved = mlip.load(settings.init_from)
+        base_e0, warnings = inherited_e0(saved, settings.init_from, dataset)
     if trainer.batch_size > len(dataset.train):
         warnings.append(
             f"trainer.batch_size={trainer.batch_size}, but there are only {len(dataset.train)} "
@@ -100,10 +103,10 @@ def _prepare(settings: TrainConfig) -> tuple[Data, nnx.Module, Sequence[str]]:
         seed=trainer.seed,
         e0=base_e0,
     )
-    if settings.init_from is None:
+    if saved is None or settings.init_from is None:
         model = new_model(data.config, seed=trainer.seed, precision=trainer.precision)
     else:
-        model = continue_from(settings.init_from, data.config, precision=trainer.precision)
+        model = continue_from(saved, settings.init_from, data.config, precision=trainer.precision)
     console().print(
         f"{template.name} with {count_parameters(model):,} parameters, cutoff {template.cutoff} Å, "
         f"{trainer.precision}; {', '.join(operators(data.config))}; {data.train!r}",

@@ -109,9 +109,8 @@ def loss(
     means over the real structures and atoms of the batch, each penalty multiplied by the label's
     own weight (zero where the label is missing). Atoms that are left out of a structure whose other
     forces count, as fixed ones are, do not count in the mean either. Forces or a stress that the
-    output lacks have no errors. With
-    `forces_convention: per_structure` the force term is w_F mean_g φ(√(mean_i |dF_i|²)), the inner
-    mean over the labelled atoms of a structure.
+    output lacks have no errors. With `forces_convention: per_structure` the force term is
+    w_F mean_g φ(√(mean_i |dF_i|²)), the inner mean over the labelled atoms of a structure.
 
     Args:
         output: predictions, eV, eV/Å, eV/Å³.

@@ -214,7 +214,7 @@ def test_init_from_and_another_architecture_contradict(trained, train_words, tmp
 
 def test_fine_tuning_in_another_precision_says_so(trained, capsys):
     path, saved = trained / "model.mlip", mlip.load(trained / "model.mlip")
-    model = continue_from(path, saved.config, precision="float64")
+    model = continue_from(saved, path, saved.config, precision="float64")
     assert model.embedding[...].dtype == np.float64
     assert f"weights of {path}, float32 there, float64 here" in capsys.readouterr().out
 
